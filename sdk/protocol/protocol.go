@@ -1,0 +1,99 @@
+// Package protocol is the plugin boundary in plain Go: the values that cross it and the two interfaces on either side.
+// It knows neither gRPC nor protobuf (package wire adapts it), neither authors (package sdk) nor the host.
+package protocol
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Version is the protocol version that this package speaks.
+const Version = 1
+
+// MaxMessage bounds one gRPC message in either direction, bytes. A batch of one 16 MiB row with its frame fits.
+const MaxMessage = 64 << 20
+
+// Kind is what a plugin is for.
+type Kind string
+
+// The kinds of plugins. Only pushers exist so far; the other words are reserved.
+const (
+	KindPusher    Kind = "pusher"
+	KindConnector Kind = "connector"
+	KindStorage   Kind = "storage"
+	KindEngine    Kind = "engine"
+)
+
+// Limits bounds one batch; zero means no limit.
+type Limits struct {
+	MaxBatchBytes uint64
+	MaxBatchRows  uint32
+}
+
+// Hello is what each side says in the handshake.
+type Hello struct {
+	Versions     []uint32 // the host offers several, the plugin answers with the one it chose
+	Capabilities []string
+	Limits       Limits
+	Software     string // host version, or the plugin's SDK with its version
+}
+
+// Description is what a plugin is; it needs no configuration.
+type Description struct {
+	Name         string
+	Version      string
+	Kind         Kind
+	ConfigSchema json.RawMessage // JSON Schema 2020-12 of the object that Configure takes
+	Author       string
+	Summary      string
+	NeedsTrigger bool
+}
+
+// ConfigProblem is something only the plugin could find out. Field is a property of the schema, or empty.
+type ConfigProblem struct {
+	Field  string
+	Reason string
+}
+
+// Base is served by every plugin and called by the host. All calls carry a deadline.
+type Base interface {
+	// Handshake is the first call; both sides state versions and limits.
+	Handshake(ctx context.Context, host Hello) (Hello, error)
+	// Describe says what the plugin is.
+	Describe(ctx context.Context) (Description, error)
+	// Configure makes or replaces an instance. Problems mean that it does not run; an error, that the call failed.
+	Configure(ctx context.Context, instance string, config json.RawMessage) ([]ConfigProblem, error)
+	// Health returns an error with the reason when the instance ("": the process) cannot do its work now.
+	Health(ctx context.Context, instance string) error
+	// Drain finishes what the instance ("": all) accepted and releases it.
+	Drain(ctx context.Context, instance string) error
+}
+
+// Batch is a unit of work on a delivery stream. Seq starts at 1 on each stream and rises by one.
+type Batch struct {
+	Seq    uint64
+	Frames []Frame
+}
+
+// DeliverStream is the host's end of one instance's delivery stream. Send and Recv may run in two goroutines, each in one
+// at a time. Both return io.EOF or an error once the stream has ended; the process may be gone then.
+type DeliverStream interface {
+	Send(*Batch) error
+	Recv() (Ack, error)
+	// CloseSend says that no more batches come; the plugin acknowledges what it has and ends the stream.
+	CloseSend() error
+}
+
+// PusherClient is what the host calls on a pusher.
+type PusherClient interface {
+	Base
+	// Deliver opens the stream of an instance. Cancelling ctx breaks it.
+	Deliver(ctx context.Context, instance string) (DeliverStream, error)
+}
+
+// PusherServer is what the plugin side of a pusher implements.
+type PusherServer interface {
+	Base
+	// Deliver serves one stream until recv returns io.EOF or an error. send and recv may run in two goroutines.
+	Deliver(ctx context.Context, instance string, recv func() (*Batch, error), send func(Ack) error) error
+}
