@@ -1,0 +1,101 @@
+# Rivergate. `make help` says what there is to make.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+TOOLS   := $(CURDIR)/.cache/bin
+SOURCES := host plugins sdk services proto
+PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
+
+FUZZTIME      ?= 1m
+FUZZ_PACKAGES ?= $(SOURCES)
+TESTFLAGS     ?=
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: host
+host: ## build only the host, bin/rivergate
+	@$(GOBUILD) -o bin/rivergate ./host
+
+.PHONY: build
+build: host $(PUSHERS:%=pusher-%) ## build the host and every plugin, into bin/ and bin/plugins/
+
+.PHONY: $(PUSHERS:%=pusher-%)
+$(PUSHERS:%=pusher-%): pusher-%:
+	@$(GOBUILD) -o bin/plugins/rivergate-pusher-$* ./plugins/pusher/$*
+
+# What is set in the environment wins, so `RIVERGATE_LISTEN=127.0.0.1:9090 make run` does what it says.
+.PHONY: run
+run: export PLUGIN_FILE_ENABLED ?= true
+run: export PLUGIN_FILE_PATH ?= data/out/{org}/{date}.jsonl
+run: export RIVERGATE_DATA_DIR ?= data
+run: host pusher-file ## build the host and the file pusher, and start them: rows arrive in data/out/
+	@exec bin/rivergate serve
+
+.PHONY: test
+test: ## everything, end to end included, with the real servers it needs
+	@deploy/services run postgres redis -- go test -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## unit tests under the race detector
+	@deploy/services run postgres redis -- go test -race -timeout 20m $(TESTFLAGS) \
+		$$(go list ./... | grep -vE '/host/(e2e|bench)(/|$$)')
+
+.PHONY: e2e
+e2e: ## only the end-to-end tests: kill -9, full disk, dead destinations
+	@deploy/services run postgres redis -- go test -count=1 -timeout 20m -v $(TESTFLAGS) ./host/e2e/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it to folders
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' $(FUZZ_PACKAGES) | sort | while IFS=: read -r file func; do \
+		target=$${func#func }; package=./$$(dirname "$$file"); \
+		echo "== $$target in $$package, $(FUZZTIME)"; \
+		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null; \
+	done
+
+.PHONY: bench
+bench: build ## the figures of deploy/BENCHMARKS.md, with the noise floor of this machine
+	@deploy/services run postgres -- go run ./host/bench
+
+.PHONY: lint
+lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names
+	@files=$$(gofmt -l $(SOURCES)); [[ -z $$files ]] || { echo "not formatted (gofmt -w them):"; echo "$$files"; exit 1; }
+	@folders=$$(find $(SOURCES) -type d \( -name util -o -name utils -o -name common -o -name helper -o -name helpers -o -name pkg \)); \
+		[[ -z $$folders ]] || { echo "a folder bears the name of its subject, not:"; echo "$$folders"; exit 1; }
+	@go vet ./...
+	@deploy/tools golangci-lint
+	@$(TOOLS)/golangci-lint run
+
+.PHONY: proto
+proto: ## generate the Go code of the plugin protocol again
+	@deploy/tools buf protoc-gen-go protoc-gen-go-grpc
+	@cd proto && export PATH=$(TOOLS):$$PATH && buf lint && buf generate
+
+.PHONY: docs
+docs: ## write the table of variables into README.md again
+	@go run ./host config-table --write README.md
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what we import, when the database can be reached
+	@deploy/tools govulncheck
+	@out=$$($(TOOLS)/govulncheck ./... 2>&1) && { echo "$$out"; exit 0; }; echo "$$out"; \
+		if grep -qE 'vuln\.go\.dev|fetching vulnerabilities' <<<"$$out" && ! grep -q '^Vulnerability #' <<<"$$out"; then \
+			echo "NOT CHECKED: the vulnerability database cannot be reached from here"; \
+		else exit 1; fi
+
+.PHONY: services
+services: ## start PostgreSQL and Redis for tests on free ports and print how to reach them
+	@deploy/services up postgres redis
+
+.PHONY: clean
+clean: ## remove what was built; data/ stays
+	@rm -rf bin
