@@ -1,0 +1,73 @@
+package api
+
+import (
+	"regexp"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// Route is one operation: what the router needs and what the OpenAPI document says, declared once.
+type Route struct {
+	Method  string
+	Path    string // parameters as {name}
+	ID      string // operationId, unique
+	Tag     string
+	Summary string
+	About   string // Markdown, may be empty
+
+	// Params is a struct whose fields are tagged path, query or header; nil: none.
+	Params any
+	// Body is the JSON body's type; nil: none. Bodies lists further content types with an example of their text.
+	Body    any
+	Bodies  map[string]string
+	Answers []Answer
+	Errors  []int // statuses of Failure
+
+	// Public routes answer without a caller: health, metrics, description.
+	Public bool
+	// KeepsAnswers: the handler itself keeps the promise of Idempotency-Key. Otherwise Mount does, for POST.
+	KeepsAnswers bool
+	// Wrap goes around everything else that Mount puts around the handler; nil: nothing.
+	Wrap    func(fiber.Handler) fiber.Handler
+	Handler fiber.Handler
+}
+
+// Answer is one success.
+type Answer struct {
+	Status int
+	Type   string // content type; empty: JSON
+	Body   any    // Envelope[…], a bare struct, or nil for text
+	About  string
+}
+
+var parameter = regexp.MustCompile(`\{(\w+)\}`)
+
+// FiberPath is the path as Fiber writes it.
+func (r *Route) FiberPath() string { return parameter.ReplaceAllString(r.Path, ":$1") }
+
+// Mount adds the routes to the router, with the caller and idempotency keys in front.
+func Mount(router fiber.Router, routes []Route, gate *Gate, answers *Answers) {
+	for _, r := range routes {
+		handler := r.Handler
+		if r.Method == fiber.MethodPost && !r.KeepsAnswers && !r.Public {
+			handler = answers.Keep(r.ID, handler)
+		}
+		if !r.Public {
+			inner := handler
+			handler = func(c *fiber.Ctx) error {
+				if err := gate.Identify(c); err != nil {
+					return err
+				}
+				return inner(c)
+			}
+		}
+		if r.Wrap != nil {
+			handler = r.Wrap(handler)
+		}
+		if r.Method == fiber.MethodGet {
+			router.Get(r.FiberPath(), handler)
+		} else {
+			router.Add(r.Method, r.FiberPath(), handler)
+		}
+	}
+}
