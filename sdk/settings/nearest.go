@@ -1,0 +1,41 @@
+package settings
+
+import (
+	"strings"
+
+	"github.com/agext/levenshtein"
+)
+
+// Nearest is the known name that was probably meant by name, or "" when none is near. Case does not count. One edit is
+// near for a short name, three at most for a long one, so that PORT is not taken for HOST.
+func Nearest(name string, known []string) string {
+	best, bestDistance := "", 0
+	name = strings.ToUpper(name)
+	for _, k := range known {
+		upper := strings.ToUpper(k)
+		allowed := 3
+		switch shorter := min(len(name), len(upper)); {
+		case shorter < 5:
+			allowed = 1
+		case shorter < 9:
+			allowed = 2
+		}
+		distance := levenshtein.Distance(name, upper, nil)
+		if distance <= allowed && (best == "" || distance < bestDistance) {
+			best, bestDistance = k, distance
+		}
+	}
+	return best
+}
+
+// nearestVariable compares what follows the prefix: the prefix itself is always right and would make everything near.
+func nearestVariable(variable, prefix string, known []string) string {
+	bare := make([]string, len(known))
+	for i, k := range known {
+		bare[i] = strings.TrimPrefix(k, prefix)
+	}
+	if near := Nearest(strings.TrimPrefix(variable, prefix), bare); near != "" {
+		return prefix + near
+	}
+	return ""
+}
