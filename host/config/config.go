@@ -1,0 +1,52 @@
+// Package config turns the environment into one typed Config. It is read once, at start; every problem is found at once
+// and names the variable, what is wrong, and the nearest known name.
+//
+//	RIVERGATE_…           the host, struct Host
+//	PLUGIN_<NAME>_…       a pusher instance, struct Instance; what the host does not own is the plugin's own configuration
+package config
+
+import (
+	"time"
+
+	"github.com/rivergate/rivergate/sdk/settings"
+)
+
+// Prefixes of the variables.
+const (
+	hostPrefix   = "RIVERGATE_"
+	pluginPrefix = "PLUGIN_"
+)
+
+// Config is everything that the operator can say.
+type Config struct {
+	Host
+	Instances []Instance         // the enabled ones, by name
+	Warnings  []settings.Problem // variables that have no effect
+}
+
+// Host is the host's own configuration. A variable is RIVERGATE_ and the config tag in upper case.
+type Host struct {
+	Listen          string          `config:"listen" default:"127.0.0.1:8080" doc:"Address and port of the HTTP API. An address that is not loopback needs RIVERGATE_TRUSTED_PROXIES." example:"127.0.0.1:9090"`
+	Targets         []string        `config:"targets" default:"gateway" doc:"Services that this host runs. This version has the gateway only."`
+	DataDir         string          `config:"data_dir" default:"data" doc:"Folder for everything that must survive a restart: journal, cursors, dead letters. One host per folder."`
+	PluginDir       string          `config:"plugin_dir" default:"bin/plugins" doc:"Folder with the plugin binaries, rivergate-pusher-<name>."`
+	PluginMTLS      string          `config:"plugin_mtls" default:"auto" enum:"auto,on,off" doc:"Mutual TLS between host and plugins; auto: off on unix sockets, on for TCP."`
+	Auth            string          `config:"auth" default:"headers" enum:"headers,jwt,apikey" doc:"How requests prove who they are. headers: X-Org-ID and X-User-ID are trusted, so only from loopback or trusted proxies. jwt and apikey come with a later version and are refused."`
+	TrustedProxies  []string        `config:"trusted_proxies" doc:"Networks (CIDR) whose context headers are believed; needed to listen on another address than loopback." example:"10.0.0.0/8,192.168.1.7/32"`
+	InternalToken   settings.Secret `config:"internal_token" doc:"What X-Internal-Token must be on /internal routes once a listener is not loopback."`
+	GatewayHold     bool            `config:"gateway_hold" default:"false" doc:"Accept rows although no pusher is enabled, and keep them for later."`
+	GatewayKeys     string          `config:"gateway_keys" default:"warn" enum:"warn,strict,off" doc:"Keys of a row that are not camelCase: accept and warn, refuse with 422, or do not look."`
+	GatewayMaxRows  int             `config:"gateway_max_rows" default:"10000" min:"1" max:"1000000" doc:"Rows in one request, at most."`
+	GatewayMaxBody  settings.Bytes  `config:"gateway_max_body" default:"16MiB" min:"1KiB" max:"64MiB" doc:"Body of one request, at most."`
+	OrgMaxBacklog   int64           `config:"gateway_org_max_backlog" default:"0" min:"0" doc:"Rows of one organisation that may wait before its POSTs get 429; 0: only the journal's size limits."`
+	Journal         string          `config:"journal" doc:"Where accepted rows are kept: empty or files, segment files under the data folder. This version has no other."`
+	JournalMaxBytes settings.Bytes  `config:"journal_max_bytes" default:"10GiB" min:"1MiB" doc:"Size of the journal, at most; when it is reached, POSTs get 429."`
+	SegmentBytes    settings.Bytes  `config:"journal_segment_bytes" default:"64MiB" min:"64KiB" max:"128MiB" doc:"Size of one segment file. Space is given back in whole segments."`
+	IdempotencyTTL  time.Duration   `config:"idempotency_ttl" default:"24h" min:"1m" max:"720h" doc:"How long an Idempotency-Key is remembered."`
+	DeadLettersMax  settings.Bytes  `config:"dead_letters_max_bytes" default:"1GiB" min:"64KiB" doc:"Dead letters kept per pusher; when it is reached, that pusher waits and nothing is dropped."`
+	LogLevel        string          `config:"log_level" default:"info" enum:"trace,debug,info,warn,error" doc:"Least level that is logged."`
+	LogFormat       string          `config:"log_format" default:"text" enum:"text,json" doc:"Form of the log, on standard error."`
+	ShutdownTimeout time.Duration   `config:"shutdown_timeout" default:"10s" min:"1s" max:"10m" doc:"Time for finishing in good order after SIGTERM or SIGINT. What is not finished by then is delivered after the next start."`
+	MemoryLimit     settings.Bytes  `config:"memory_limit" default:"128MiB" min:"32MiB" doc:"Memory that the host's garbage collector aims to stay under; a goal, not a wall."`
+	URL             string          `config:"url" format:"uri" doc:"For the client commands: address of the host; by default http:// and RIVERGATE_LISTEN." example:"http://gateway.internal:8080"`
+}

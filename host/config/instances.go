@@ -1,0 +1,264 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/rivergate/rivergate/host/pluginhost"
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
+	"github.com/rivergate/rivergate/services/gateway/delivery"
+)
+
+// Instance is one enabled pusher. A variable is PLUGIN_<NAME>_ and the config tag in upper case; what is not declared here
+// belongs to the plugin.
+type Instance struct {
+	Name   string            `config:"-"`
+	Prefix string            `config:"-"` // of its variables: PLUGIN_WAREHOUSE_
+	Own    map[string]string `config:"-"` // the plugin's own configuration as it was given, by variable
+
+	Enabled bool     `config:"enabled" default:"false" doc:"Whether this pusher runs."`
+	Use     string   `config:"use" pattern:"^[a-z][a-z0-9-]*$" doc:"Plugin to run, when it is not the instance's own name: PLUGIN_WAREHOUSE_USE=postgres." example:"postgres"`
+	SHA256  string   `config:"sha256" pattern:"^[0-9a-fA-F]{64}$" doc:"Hash that the plugin binary must have; another binary is not started."`
+	PassEnv []string `config:"pass_env" doc:"Names of host variables that the plugin process also gets." example:"HTTPS_PROXY,SSL_CERT_FILE"`
+
+	delivery.Pusher
+}
+
+// Plugin is the name of the binary's plugin.
+func (in *Instance) Plugin() string {
+	if in.Use != "" {
+		return in.Use
+	}
+	return in.Name
+}
+
+// goPluginVariables are read by go-plugin itself, in host and plugin. They are not ours to judge.
+var goPluginVariables = []string{
+	"PLUGIN_MIN_PORT", "PLUGIN_MAX_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_CLIENT_CERT", "PLUGIN_MULTIPLEX_GRPC",
+	"PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_UNIX_SOCKET_GROUP",
+}
+
+// enabledSuffix ends the variable that switches an instance on, after its prefix and the "_" that belongs to it.
+const enabledSuffix = "_ENABLED"
+
+// instances reads every PLUGIN_… variable. Whose a variable is: of the enabled instances whose prefix it starts with, the
+// one with the longest.
+func (l *loader) instances() []Instance {
+	plugins := l.plugins()
+	enabled, disabled := l.switches(plugins)
+
+	own := make([]map[string]string, len(enabled))
+	for i := range own {
+		own[i] = map[string]string{}
+	}
+	for _, variable := range slices.Sorted(maps.Keys(l.env)) {
+		if !strings.HasPrefix(variable, pluginPrefix) || slices.Contains(goPluginVariables, variable) {
+			continue
+		}
+		owner := -1
+		for i, name := range enabled {
+			if strings.HasPrefix(variable, prefixOf(name)) && (owner < 0 || len(name) > len(enabled[owner])) {
+				owner = i
+			}
+		}
+		if owner >= 0 {
+			own[owner][variable] = l.env[variable]
+			continue
+		}
+		l.strayVariable(variable, plugins, disabled)
+	}
+
+	out := make([]Instance, 0, len(enabled))
+	for i, name := range enabled {
+		out = append(out, l.instance(name, own[i], plugins))
+	}
+	return out
+}
+
+// switches reads the PLUGIN_…_ENABLED variables. The names come back sorted.
+func (l *loader) switches(plugins []string) (enabled, disabled []string) {
+	for _, variable := range slices.Sorted(maps.Keys(l.env)) {
+		middle, ok := strings.CutPrefix(variable, pluginPrefix)
+		if middle, ok = strings.CutSuffix(middle, enabledSuffix); !ok || middle == "" {
+			continue
+		}
+		name := nameOf(middle)
+		if l.propertyOf(name, plugins) {
+			continue // a plugin's own switch, such as PLUGIN_ACME_BATCHING_ENABLED
+		}
+		var just struct {
+			Enabled bool `config:"enabled"`
+		}
+		problems := settings.Decode(prefixOf(name), map[string]string{variable: l.env[variable]}, &just)
+		l.problems = append(l.problems, problems...)
+		switch {
+		case len(problems) > 0:
+		case !just.Enabled:
+			disabled = append(disabled, name)
+		default:
+			enabled = append(enabled, name)
+		}
+	}
+	return enabled, disabled
+}
+
+// propertyOf tells whether PLUGIN_<name>_ENABLED is a property of a shorter-named instance that is switched as well: no
+// plugin has this name, and nothing says which one to use.
+func (l *loader) propertyOf(name string, plugins []string) bool {
+	if slices.Contains(plugins, name) || l.env[prefixOf(name)+"USE"] != "" {
+		return false
+	}
+	for i := range name {
+		if name[i] == '-' {
+			if _, ok := l.env[prefixOf(name[:i])+enabledSuffix[1:]]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// instance decodes what the host owns and leaves the rest to the plugin.
+func (l *loader) instance(name string, vars map[string]string, plugins []string) Instance {
+	in := Instance{Name: name, Prefix: prefixOf(name), Own: map[string]string{}}
+	owned := HostOwned(in.Prefix)
+	for variable, value := range vars {
+		if !slices.Contains(owned, variable) {
+			in.Own[variable] = value
+		}
+	}
+	found := settings.Decode(in.Prefix, vars, &in, settings.LeaveUnknown())
+	l.problems = append(l.problems, found...)
+	if len(found) > 0 {
+		in.Use = vars[in.Prefix+"USE"]
+	}
+	in.Pusher.Name = name
+
+	switchVariable := in.Prefix + enabledSuffix[1:]
+	if err := pluginhost.CheckName(name); err != nil {
+		l.problem(switchVariable, err.Error(), "")
+		return in
+	}
+	if plugin := in.Plugin(); !slices.Contains(plugins, plugin) {
+		variable, near := in.Prefix+"USE", ""
+		if in.Use == "" {
+			variable = switchVariable
+		}
+		if near = nearestPlugin(plugin, plugins); near != "" && in.Use == "" {
+			near = prefixOf(near) + enabledSuffix[1:]
+		}
+		l.problem(variable, fmt.Sprintf("there is no plugin %s: the plugin folder %s holds no %s (it has: %s)",
+			plugin, l.pluginDir, pluginhost.BinaryName(protocol.KindPusher, plugin), listOr(plugins, "no pusher at all")), near)
+	}
+	if len(found) > 0 {
+		return in
+	}
+	if in.RetryMin > in.RetryMax {
+		l.problem(in.Prefix+"RETRY_MIN", fmt.Sprintf("%v is longer than %sRETRY_MAX, %v", in.RetryMin, in.Prefix, in.RetryMax), "")
+	}
+	for _, org := range in.Orgs {
+		if !positive(org) {
+			l.problem(in.Prefix+"ORGS", fmt.Sprintf("%q is not an organisation: a number above 0", org), "")
+		}
+	}
+	for _, variable := range in.PassEnv {
+		if strings.HasPrefix(variable, pluginPrefix) || strings.ContainsAny(variable, "= ") {
+			l.problem(in.Prefix+"PASS_ENV", fmt.Sprintf("%q cannot be passed on: it is no variable's name, or one of the PLUGIN_ variables, which never reach a plugin's environment", variable), "")
+		}
+	}
+	return in
+}
+
+// HostOwned are the variables of an instance that the host reads itself; the plugin never sees them.
+func HostOwned(prefix string) []string {
+	fields, err := settings.Fields(prefix, Instance{})
+	if err != nil {
+		return nil // the tags are wrong, and Decode says so
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.Variable
+	}
+	return names
+}
+
+// strayVariable warns of a variable that belongs to nothing. One of a plugin that is there, or of an instance that is
+// switched off, is in order: it waits.
+func (l *loader) strayVariable(variable string, plugins, disabled []string) {
+	bare := strings.TrimPrefix(variable, pluginPrefix)
+	for _, name := range slices.Concat(plugins, disabled) {
+		if strings.HasPrefix(variable, prefixOf(name)) {
+			return
+		}
+	}
+	if strings.HasSuffix(variable, enabledSuffix) {
+		return // judged with the switches
+	}
+	for _, kind := range []protocol.Kind{protocol.KindConnector, protocol.KindStorage, protocol.KindEngine} {
+		if strings.HasPrefix(bare, strings.ToUpper(string(kind))+"_") {
+			l.warn(variable, fmt.Sprintf("this version has no %s plugins; the variable has no effect", kind), "")
+			return
+		}
+	}
+	// The name may have several words, so each beginning of the variable is compared.
+	best := ""
+	for i := range bare {
+		if bare[i] != '_' {
+			continue
+		}
+		if near := nearestPlugin(nameOf(bare[:i]), plugins); near != "" {
+			best = prefixOf(near) + bare[i+1:]
+		}
+	}
+	if best != "" {
+		l.warn(variable, "belongs to no plugin and no enabled instance; it has no effect", best)
+		return
+	}
+	l.warn(variable, "belongs to no plugin and no enabled instance; it has no effect", "")
+}
+
+// plugins lists the pushers of the plugin folder by name. A folder that is not there has none.
+func (l *loader) plugins() []string {
+	entries, err := os.ReadDir(l.pluginDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.problem(hostPrefix+"PLUGIN_DIR", "cannot be read: "+err.Error(), "")
+	}
+	var names []string
+	for _, e := range entries {
+		if name, ok := strings.CutPrefix(e.Name(), pluginhost.BinaryName(protocol.KindPusher, "")); ok && !e.IsDir() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// nearestPlugin is settings.Nearest with two exchanged letters as one mistake: names of plugins are short, fiel is file.
+func nearestPlugin(name string, plugins []string) string {
+	for i := range len(name) - 1 {
+		exchanged := []byte(name)
+		exchanged[i], exchanged[i+1] = exchanged[i+1], exchanged[i]
+		if slices.Contains(plugins, string(exchanged)) {
+			return string(exchanged)
+		}
+	}
+	return settings.Nearest(name, plugins)
+}
+
+// prefixOf is what the variables of an instance start with.
+func prefixOf(name string) string { return pluginhost.VariablePrefix(protocol.KindPusher, name) }
+
+// nameOf is the name that a part of a variable stands for.
+func nameOf(part string) string { return strings.ToLower(strings.ReplaceAll(part, "_", "-")) }
+
+func listOr(names []string, none string) string {
+	if len(names) == 0 {
+		return none
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,243 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rivergate/rivergate/sdk/settings"
+	"github.com/rivergate/rivergate/services/gateway/delivery"
+)
+
+// folder makes a plugin folder with these binaries; only their names matter here.
+func folder(t *testing.T, plugins ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range plugins {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "rivergate-pusher-"+name), []byte("#!"), 0o755))
+	}
+	return dir
+}
+
+// load loads with the plugins file, http, postgres and foo-bar there.
+func load(t *testing.T, environ ...string) (*Config, []settings.Problem) {
+	t.Helper()
+	dir := folder(t, "file", "http", "postgres", "foo", "foo-bar")
+	return Load(append([]string{"RIVERGATE_PLUGIN_DIR=" + dir, "HOME=/nowhere", "PATH=/bin"}, environ...))
+}
+
+func TestAnEmptyEnvironmentGivesTheDefaults(t *testing.T) {
+	c, problems := Load(nil)
+	require.Empty(t, problems)
+	require.Equal(t, "127.0.0.1:8080", c.Listen)
+	require.Equal(t, "data", c.DataDir)
+	require.Equal(t, []string{"gateway"}, c.Targets)
+	require.Equal(t, settings.Bytes(16<<20), c.GatewayMaxBody)
+	require.Equal(t, settings.Bytes(10<<30), c.JournalMaxBytes)
+	require.Equal(t, 24*time.Hour, c.IdempotencyTTL)
+	require.Empty(t, c.Instances)
+	require.Empty(t, c.Warnings)
+}
+
+func TestAnEmptyValueCountsAsNotSet(t *testing.T) {
+	c, problems := load(t, "RIVERGATE_LISTEN=", "PLUGIN_FILE_ENABLED=")
+	require.Empty(t, problems)
+	require.Equal(t, "127.0.0.1:8080", c.Listen)
+	require.Empty(t, c.Instances)
+}
+
+func TestEveryProblemIsReportedAtOnce(t *testing.T) {
+	_, problems := load(t,
+		"RIVERGATE_LISTN=127.0.0.1:1",
+		"RIVERGATE_GATEWAY_MAX_ROWS=many",
+		"RIVERGATE_AUTH=jwt",
+		"RIVERGATE_JOURNAL=kafka://user:sesame@broker/topic",
+		"RIVERGATE_CACHE=redis://x",
+		"PLUGIN_FIEL_ENABLED=true",
+		"PLUGIN_FILE_ENABLED=true",
+		"PLUGIN_FILE_BATCH_ROWS=0",
+		"PLUGIN_MIN_ENABLED=true",
+		"PLUGIN_HTTP_ENABLED=perhaps",
+	)
+	found := map[string]settings.Problem{}
+	for _, p := range problems {
+		found[p.Variable] = p
+		require.NotContains(t, p.Reason, "sesame")
+	}
+	require.Len(t, found, 9, "%+v", problems)
+	require.Equal(t, "RIVERGATE_LISTEN", found["RIVERGATE_LISTN"].Nearest)
+	require.Contains(t, found["RIVERGATE_GATEWAY_MAX_ROWS"].Reason, "whole number")
+	require.Contains(t, found["RIVERGATE_AUTH"].Reason, "later version")
+	require.Contains(t, found["RIVERGATE_JOURNAL"].Reason, "later version")
+	require.Contains(t, found["RIVERGATE_CACHE"].Reason, "later version")
+	require.Equal(t, "PLUGIN_FILE_ENABLED", found["PLUGIN_FIEL_ENABLED"].Nearest)
+	require.Contains(t, found["PLUGIN_FIEL_ENABLED"].Reason, "rivergate-pusher-fiel")
+	require.NotEmpty(t, found["PLUGIN_FILE_BATCH_ROWS"].Reason)
+	require.Contains(t, found["PLUGIN_MIN_ENABLED"].Reason, "go-plugin owns")
+	require.NotEmpty(t, found["PLUGIN_HTTP_ENABLED"].Reason)
+}
+
+func TestOneProblemWithOneVariable(t *testing.T) {
+	for name, test := range map[string]struct {
+		environ  []string
+		variable string
+		reason   string // a part of it
+		nearest  string
+	}{
+		"unknown name":           {[]string{"RIVERGATE_DATADIR=x"}, "RIVERGATE_DATADIR", "not a known setting", "RIVERGATE_DATA_DIR"},
+		"api keys":               {[]string{"RIVERGATE_AUTH=apikey"}, "RIVERGATE_AUTH", "later version", ""},
+		"unknown auth":           {[]string{"RIVERGATE_AUTH=basic"}, "RIVERGATE_AUTH", "headers", ""},
+		"another target":         {[]string{"RIVERGATE_TARGETS=gateway,storage"}, "RIVERGATE_TARGETS", "storage comes with a later version", ""},
+		"no target":              {[]string{"RIVERGATE_TARGETS=gatway"}, "RIVERGATE_TARGETS", "is no target", ""},
+		"no port":                {[]string{"RIVERGATE_LISTEN=localhost"}, "RIVERGATE_LISTEN", "not an address with a port", ""},
+		"port too high":          {[]string{"RIVERGATE_LISTEN=127.0.0.1:70000"}, "RIVERGATE_LISTEN", "port", ""},
+		"reachable from outside": {[]string{"RIVERGATE_LISTEN=0.0.0.0:8080"}, "RIVERGATE_LISTEN", "RIVERGATE_TRUSTED_PROXIES", ""},
+		"all interfaces":         {[]string{"RIVERGATE_LISTEN=:8080"}, "RIVERGATE_LISTEN", "RIVERGATE_TRUSTED_PROXIES", ""},
+		"a name":                 {[]string{"RIVERGATE_LISTEN=example.org:8080"}, "RIVERGATE_LISTEN", "RIVERGATE_TRUSTED_PROXIES", ""},
+		"no network":             {[]string{"RIVERGATE_TRUSTED_PROXIES=10.0.0.0/33"}, "RIVERGATE_TRUSTED_PROXIES", "no network", ""},
+		"segment over the limit": {[]string{"RIVERGATE_JOURNAL_SEGMENT_BYTES=129MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "128MiB", ""},
+		"segment over the cap":   {[]string{"RIVERGATE_JOURNAL_MAX_BYTES=100MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "half of", ""},
+		"retries upside down": {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_RETRY_MIN=1m", "PLUGIN_FILE_RETRY_MAX=1s"},
+			"PLUGIN_FILE_RETRY_MIN", "longer than PLUGIN_FILE_RETRY_MAX", ""},
+		"no such org":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORGS=1,two"}, "PLUGIN_FILE_ORGS", `"two"`, ""},
+		"no such use":  {[]string{"PLUGIN_LAKE_ENABLED=true", "PLUGIN_LAKE_USE=postgre"}, "PLUGIN_LAKE_USE", "rivergate-pusher-postgre", "postgres"},
+		"short hash":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SHA256=abc"}, "PLUGIN_FILE_SHA256", "", ""},
+		"wrong order":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORDER=keys"}, "PLUGIN_FILE_ORDER", "key", ""},
+		"passes ours":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_PASS_ENV=HOME,PLUGIN_FILE_PATH"}, "PLUGIN_FILE_PASS_ENV", "PLUGIN_FILE_PATH", ""},
+		"other kind":   {[]string{"PLUGIN_STORAGE_S3_ENABLED=true"}, "PLUGIN_STORAGE_S3_ENABLED", "reserved", ""},
+		"kind as name": {[]string{"PLUGIN_ENGINE_ENABLED=true"}, "PLUGIN_ENGINE_ENABLED", "reserved", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := load(t, test.environ...)
+			var ours []settings.Problem
+			for _, p := range problems {
+				if p.Variable == test.variable {
+					ours = append(ours, p)
+				}
+			}
+			require.Len(t, ours, 1, "%+v", problems)
+			require.Len(t, problems, 1, "%+v", problems)
+			require.Contains(t, ours[0].Reason, test.reason)
+			require.Equal(t, test.nearest, ours[0].Nearest)
+		})
+	}
+}
+
+func TestAddressesThatMayBeListenedOn(t *testing.T) {
+	for name, environ := range map[string][]string{
+		"loopback":         {"RIVERGATE_LISTEN=127.0.0.9:0"},
+		"loopback, IPv6":   {"RIVERGATE_LISTEN=[::1]:8080"},
+		"localhost":        {"RIVERGATE_LISTEN=localhost:8080"},
+		"behind a proxy":   {"RIVERGATE_LISTEN=0.0.0.0:8080", "RIVERGATE_TRUSTED_PROXIES=10.0.0.0/8,192.168.1.7"},
+		"left for testing": {"RIVERGATE_TEST_POSTGRES_DSN=postgres://x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := load(t, environ...)
+			require.Empty(t, problems)
+		})
+	}
+}
+
+func TestAnInstanceIsSplitIntoTheHostsPartAndThePlugins(t *testing.T) {
+	c, problems := load(t,
+		"PLUGIN_LAKE_ENABLED=1", "PLUGIN_LAKE_USE=postgres", "PLUGIN_LAKE_BATCH_ROWS=50", "PLUGIN_LAKE_RETRY_MAX=2m",
+		"PLUGIN_LAKE_ORGS=1,7", "PLUGIN_LAKE_START=oldest", "PLUGIN_LAKE_DSN=postgres://x", "PLUGIN_LAKE_TABLE=rows",
+	)
+	require.Empty(t, problems)
+	require.Len(t, c.Instances, 1)
+	in := c.Instances[0]
+	require.Equal(t, "lake", in.Name)
+	require.Equal(t, "lake", in.Pusher.Name)
+	require.Equal(t, "postgres", in.Plugin())
+	require.Equal(t, "PLUGIN_LAKE_", in.Prefix)
+	require.Equal(t, 50, in.BatchRows)
+	require.Equal(t, 2*time.Minute, in.RetryMax)
+	require.Equal(t, []string{"1", "7"}, in.Orgs)
+	require.Equal(t, delivery.StartOldest, in.Start)
+	require.Equal(t, 8, in.Window)
+	require.Equal(t, map[string]string{"PLUGIN_LAKE_DSN": "postgres://x", "PLUGIN_LAKE_TABLE": "rows"}, in.Own)
+}
+
+func TestTheLongestNameOwnsAVariable(t *testing.T) {
+	c, problems := load(t,
+		"PLUGIN_FOO_ENABLED=true", "PLUGIN_FOO_BAR_ENABLED=true", "PLUGIN_FOO_BAR_URL=of foo-bar", "PLUGIN_FOO_URL=of foo",
+	)
+	require.Empty(t, problems)
+	require.Len(t, c.Instances, 2)
+	require.Equal(t, "foo-bar", c.Instances[0].Name)
+	require.Equal(t, map[string]string{"PLUGIN_FOO_BAR_URL": "of foo-bar"}, c.Instances[0].Own)
+	require.Equal(t, "foo", c.Instances[1].Name)
+	require.Equal(t, map[string]string{"PLUGIN_FOO_URL": "of foo"}, c.Instances[1].Own)
+}
+
+func TestAPluginMayHaveASwitchOfItsOwn(t *testing.T) {
+	c, problems := load(t, "PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_GZIP_ENABLED=true")
+	require.Empty(t, problems)
+	require.Len(t, c.Instances, 1)
+	require.Equal(t, map[string]string{"PLUGIN_FILE_GZIP_ENABLED": "true"}, c.Instances[0].Own)
+}
+
+func TestVariablesWithoutAnEffectAreWarnedOf(t *testing.T) {
+	c, problems := load(t,
+		"PLUGIN_FIEL_PATH=x",            // near to a plugin
+		"PLUGIN_POSTGRES_DSN=x",         // a plugin that is not enabled: it waits
+		"PLUGIN_MINE_ENABLED=false",     // switched off
+		"PLUGIN_MINE_URL=x",             // of the same
+		"PLUGIN_STORAGE_S3_BUCKET=x",    // a kind that this version has not
+		"PLUGIN_MIN_PORT=10000",         // go-plugin's
+		"PLUGIN_UNIX_SOCKET_DIR=/x",     // go-plugin's
+		"PLUGIN_ENTIRELY_UNKNOWN_THING", // no variable at all
+		"PLUGIN_SOMETHING_ELSE=x",
+	)
+	require.Empty(t, problems)
+	require.Empty(t, c.Instances)
+	got := map[string]string{}
+	for _, w := range c.Warnings {
+		got[w.Variable] = w.Nearest
+	}
+	require.Equal(t, map[string]string{
+		"PLUGIN_FIEL_PATH": "PLUGIN_FILE_PATH", "PLUGIN_STORAGE_S3_BUCKET": "", "PLUGIN_SOMETHING_ELSE": "",
+	}, got)
+}
+
+func TestNoSecretIsPrinted(t *testing.T) {
+	c, problems := load(t, "RIVERGATE_INTERNAL_TOKEN=sesame", "PLUGIN_POSTGRES_ENABLED=true", "PLUGIN_POSTGRES_DSN=sesame", "PLUGIN_POSTGRES_WINDOW=3")
+	require.Empty(t, problems)
+	values, err := c.Masked()
+	require.NoError(t, err)
+	got := map[string]string{}
+	for _, v := range values {
+		require.NotContains(t, v.Value, "sesame")
+		got[v.Variable] = v.Value
+	}
+	require.Equal(t, "***", got["RIVERGATE_INTERNAL_TOKEN"])
+	require.Equal(t, "***", got["PLUGIN_POSTGRES_DSN"])
+	require.Equal(t, "3", got["PLUGIN_POSTGRES_WINDOW"])
+	require.Equal(t, "127.0.0.1:8080", got["RIVERGATE_LISTEN"])
+}
+
+func TestWhereClientsFindTheHost(t *testing.T) {
+	for want, environ := range map[string][]string{
+		"http://127.0.0.1:8080": {},
+		"http://127.0.0.1:9090": {"RIVERGATE_LISTEN=127.0.0.1:9090"},
+		"http://127.0.0.1:9091": {"RIVERGATE_LISTEN=0.0.0.0:9091"},
+		"http://127.0.0.1:9092": {"RIVERGATE_LISTEN=:9092"},
+		"http://127.0.0.1:9093": {"RIVERGATE_LISTEN=[::]:9093"},
+		"http://[::1]:9094":     {"RIVERGATE_LISTEN=[::1]:9094"},
+		"https://gateway":       {"RIVERGATE_LISTEN=127.0.0.1:1", "RIVERGATE_URL=https://gateway"},
+	} {
+		require.Equal(t, want, URL(environ))
+	}
+}
+
+func TestEveryVariableIsDocumented(t *testing.T) {
+	host, pusher, err := Fields()
+	require.NoError(t, err)
+	for _, f := range append(host, pusher...) {
+		require.NotEmpty(t, f.Doc, f.Variable)
+		require.Contains(t, Table([]settings.Field{f}), "`"+f.Variable+"`")
+	}
+}

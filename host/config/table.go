@@ -1,0 +1,64 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rivergate/rivergate/sdk/settings"
+)
+
+// Masked lists every setting as it stands, secrets as ***. Of a plugin's own configuration only the host's own view is
+// known here, so each value of it counts as a secret.
+func (c *Config) Masked() ([]settings.Value, error) {
+	values, err := settings.Masked(hostPrefix, &c.Host)
+	if err != nil {
+		return nil, err
+	}
+	for i := range c.Instances {
+		in := &c.Instances[i]
+		hosts, err := settings.Masked(in.Prefix, in)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, hosts...)
+		for _, variable := range slices.Sorted(maps.Keys(in.Own)) {
+			values = append(values, settings.Value{Variable: variable, Value: settings.Secret(in.Own[variable]).String()})
+		}
+	}
+	return values, nil
+}
+
+// Fields documents the host's variables and those that the host owns of each pusher.
+func Fields() (host, pusher []settings.Field, err error) {
+	if host, err = settings.Fields(hostPrefix, Host{}); err != nil {
+		return nil, nil, err
+	}
+	pusher, err = settings.Fields(pluginPrefix+"<NAME>_", Instance{})
+	return host, pusher, err
+}
+
+// Table writes fields as a Markdown table.
+func Table(fields []settings.Field) string {
+	var b strings.Builder
+	b.WriteString("| variable | type | default | what it is |\n|---|---|---|---|\n")
+	for _, f := range fields {
+		doc := f.Doc
+		if len(f.Enum) > 0 {
+			doc += " One of `" + strings.Join(f.Enum, "`, `") + "`."
+		}
+		if f.Example != "" {
+			doc += " Example: `" + f.Example + "`."
+		}
+		standard := "`" + f.Default + "`"
+		switch {
+		case f.Required:
+			standard = "required"
+		case f.Default == "":
+			standard = ""
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Variable, f.Type, standard, strings.ReplaceAll(doc, "|", `\|`))
+	}
+	return b.String()
+}
