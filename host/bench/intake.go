@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rivergate/rivergate/host/e2e/rig"
+)
+
+const connections = 64
+
+// closed is a closed loop: each connection sends as soon as it was answered.
+func (b *bench) closed(addr string, rows int) spec {
+	return spec{Addr: addr, Connections: connections, Rows: rows, Warmup: b.long / 6, Duration: b.long}
+}
+
+// single is one row per request: the rate against a handler that does nothing, and the latency at half that rate.
+func (b *bench) single(ctx context.Context) error {
+	var floors, rates series
+	for range b.rounds {
+		r, err := b.noopRate(ctx)
+		if err != nil {
+			return err
+		}
+		floors = append(floors, r.perSecond())
+		err = b.withHost(ctx, hold, func(h *rig.Host) error {
+			own, err := b.load(ctx, b.closed(h.Addr, 1))
+			if err != nil {
+				return err
+			}
+			rates = append(rates, own.perSecond())
+			b.say("no-op %.0f requests/s; durable %.0f requests/s, p50 %.2f ms, p99 %.2f ms, max %.1f ms",
+				r.perSecond(), own.perSecond(), ms(own.P50), ms(own.P99), ms(own.Max))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.report.add(figure{Name: "no-op Fiber handler, 1 row per request", Unit: "requests/s", Runs: floors})
+	b.report.add(figure{Name: "durable, 1 row per request", Unit: "requests/s", Runs: rates})
+	ratio := rates.median() / floors.median()
+	b.report.add(figure{Name: "durable / no-op", Unit: "", Value: ratio, Target: "≥ 0.5", Met: met(ratio >= 0.5),
+		Noise: floors.noise() + rates.noise()})
+
+	var answers, bare series
+	rate := rates.median() / 2
+	for range b.rounds {
+		f, err := b.fdatasync(ctx, b.long/2)
+		if err != nil {
+			return err
+		}
+		bare = append(bare, ms(f.p99))
+		err = b.withHost(ctx, hold, func(h *rig.Host) error {
+			// Many connections, so that a request that is due finds one free even while the disk stalls.
+			r, err := b.load(ctx, spec{Addr: h.Addr, Connections: 4 * connections, Rows: 1, Warmup: b.long / 6, Duration: b.long, Rate: rate})
+			if err != nil {
+				return err
+			}
+			if r.perSecond() < 0.95*rate {
+				b.say("only %.0f of %.0f requests/s were sent on time", r.perSecond(), rate)
+			}
+			answers = append(answers, ms(r.P99))
+			b.say("at %.0f requests/s, from due to answered: p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, max %.1f ms; bare fdatasync p99 %.2f ms",
+				rate, ms(r.P50), ms(r.P90), ms(r.P99), ms(r.Max), ms(f.p99))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	limit := max(15, 5*bare.median())
+	b.report.add(figure{Name: "bare fdatasync p99 beside it", Unit: "ms", Runs: bare})
+	b.report.add(figure{Name: fmt.Sprintf("p99 of the answer at half load (%.0f requests/s, open loop)", rate), Unit: "ms", Runs: answers,
+		Target: fmt.Sprintf("≤ %.1f (15, or 5 × bare fdatasync p99)", limit), Met: met(answers.median() <= limit)})
+	return nil
+}
+
+// noopRate measures the floor once.
+func (b *bench) noopRate(ctx context.Context) (result, error) {
+	p, addr, err := b.noop(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	defer p.KillGroup()
+	return b.load(ctx, b.closed(addr, 1))
+}
+
+// batches is the durable intake with many rows per request.
+func (b *bench) batches(ctx context.Context) error {
+	for _, c := range []struct {
+		rows   int
+		target float64
+	}{{100, 300_000}, {1000, 600_000}} {
+		var rates series
+		for range b.rounds {
+			err := b.withHost(ctx, hold, func(h *rig.Host) error {
+				s := b.closed(h.Addr, c.rows)
+				if c.rows == 1000 {
+					s.Connections = 16 // 4 MiB in flight, as much as 64 with 100 rows and more
+				}
+				r, err := b.load(ctx, s)
+				if err != nil {
+					return err
+				}
+				rate := r.perSecond() * float64(c.rows)
+				rates = append(rates, rate)
+				b.say("%d rows per request: %.0f rows/s, %.0f MB/s of rows; answers p50 %.1f ms, p99 %.1f ms",
+					c.rows, rate, rate*rowBytes/1e6, ms(r.P50), ms(r.P99))
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		b.report.add(figure{Name: fmt.Sprintf("durable, %d rows per request", c.rows), Unit: "rows/s", Runs: rates,
+			Target: fmt.Sprintf("≥ %.0f", c.target), Met: met(rates.median() >= c.target)})
+	}
+	return nil
+}
+
+// fill puts rows into a host's journal, 1000 per request.
+func (b *bench) fill(ctx context.Context, h *rig.Host, rows int64) (result, error) {
+	return b.load(ctx, spec{Addr: h.Addr, Connections: 16, Rows: 1000, Requests: rows / 1000, Duration: 0})
+}
+
+// settleTime bounds the wait for pushers.
+const settleTime = 5 * time.Minute

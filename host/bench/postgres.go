@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/rivergate/rivergate/host/e2e/rig"
+)
+
+// postgresVariable says where a server for measurements is; deploy/services sets it.
+const postgresVariable = "RIVERGATE_TEST_POSTGRES_DSN"
+
+// The tables of this measurement. It makes and drops both.
+const (
+	pushedTable = "rivergate_bench_pushed"
+	bareTable   = "rivergate_bench_bare"
+)
+
+// postgres compares the way through host and plugin with a bare COPY of the very same rows into a table of the same kind.
+// The rows wait in the journal while the pusher is paused, so that the intake takes no time from either side.
+func (b *bench) postgres(ctx context.Context) (err error) {
+	dsn := os.Getenv(postgresVariable)
+	if dsn == "" {
+		return fmt.Errorf("no server: run it as `make bench`, or set %s", postgresVariable)
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() {
+		done, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_, dropErr := conn.Exec(done, "DROP TABLE IF EXISTS "+pushedTable+", "+bareTable)
+		err = errors.Join(err, dropErr, conn.Close(done))
+	}()
+	rows := int64(600_000)
+	if b.quick {
+		rows = 100_000
+	}
+	var pushed, bare series
+	for range b.rounds {
+		p, err := b.pushToPostgres(ctx, conn, dsn, rows)
+		if err != nil {
+			return err
+		}
+		c, err := bareCopy(ctx, conn)
+		if err != nil {
+			return err
+		}
+		b.say("%d rows: postgres pusher %.0f rows/s, bare COPY %.0f rows/s: %.0f %%", rows, p, c, 100*p/c)
+		pushed, bare = append(pushed, p), append(bare, c)
+	}
+	b.report.add(figure{Name: "bare pgx COPY, one statement", Unit: "rows/s", Runs: bare})
+	b.report.add(figure{Name: "postgres pusher, from the journal to SELECT count(*)", Unit: "rows/s", Runs: pushed})
+	ratio := 100 * pushed.median() / bare.median()
+	b.report.add(figure{Name: "postgres pusher / bare COPY", Unit: "%", Value: ratio, Noise: pushed.noise() + bare.noise(),
+		Target: "≥ 70", Met: met(ratio >= 70)})
+	return nil
+}
+
+// pushToPostgres returns rows per second from resume until the last row is in the table.
+func (b *bench) pushToPostgres(ctx context.Context, conn *pgx.Conn, dsn string, rows int64) (rate float64, err error) {
+	if _, err := conn.Exec(ctx, "DROP TABLE IF EXISTS "+pushedTable+", "+bareTable); err != nil {
+		return 0, fmt.Errorf("drop the tables of the last run: %w", err)
+	}
+	env := map[string]string{
+		"PLUGIN_POSTGRES_ENABLED": "true", "PLUGIN_POSTGRES_DSN": dsn,
+		"PLUGIN_POSTGRES_TABLE": pushedTable, "PLUGIN_POSTGRES_CREATE_TABLE": "true",
+	}
+	err = b.withHost(ctx, maps.Clone(env), func(h *rig.Host) error {
+		if err := h.PausePusher(ctx, "postgres"); err != nil {
+			return err
+		}
+		filled, err := b.fill(ctx, h, rows)
+		if err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil { // the last run's writes are no part of this one
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		begun := time.Now()
+		if err := h.ResumePusher(ctx, "postgres"); err != nil {
+			return err
+		}
+		if err := h.CaughtUp(ctx, settleTime, "postgres"); err != nil {
+			return err
+		}
+		took := time.Since(begun)
+		var counted int64
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM "+pushedTable).Scan(&counted); err != nil {
+			return fmt.Errorf("count: %w", err)
+		}
+		if counted != filled.Rows {
+			return fmt.Errorf("%d rows were accepted, the table has %d", filled.Rows, counted)
+		}
+		rate = float64(counted) / took.Seconds()
+		return nil
+	})
+	return rate, err
+}
+
+// bareCopy reads back what the pusher wrote and copies it into an empty table of the same kind, keys included.
+func bareCopy(ctx context.Context, conn *pgx.Conn) (rate float64, err error) {
+	columns, rows, err := readBack(ctx, conn)
+	if err != nil {
+		return 0, fmt.Errorf("read the rows back: %w", err)
+	}
+	if _, err := conn.Exec(ctx, "CREATE TABLE "+bareTable+" (LIKE "+pushedTable+" INCLUDING ALL)"); err != nil {
+		return 0, fmt.Errorf("create the bare table: %w", err)
+	}
+	if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil {
+		return 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	begun := time.Now()
+	n, err := conn.CopyFrom(ctx, pgx.Identifier{bareTable}, columns, pgx.CopyFromRows(rows))
+	if err != nil {
+		return 0, fmt.Errorf("copy: %w", err)
+	}
+	took := time.Since(begun)
+	if n != int64(len(rows)) {
+		return 0, fmt.Errorf("copied %d of %d rows", n, len(rows))
+	}
+	return float64(n) / took.Seconds(), nil
+}
+
+// readBack returns the pushed rows as values that COPY encodes with the least work: JSON stays bytes.
+func readBack(ctx context.Context, conn *pgx.Conn) (columns []string, all [][]any, err error) {
+	found, err := conn.Query(ctx, "SELECT * FROM "+pushedTable+" ORDER BY position")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer found.Close()
+	fields := found.FieldDescriptions()
+	for _, f := range fields {
+		columns = append(columns, f.Name)
+	}
+	for found.Next() {
+		values, err := found.Values()
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, raw := range found.RawValues() {
+			if fields[i].DataTypeOID == pgtype.JSONBOID && raw != nil {
+				values[i] = slices.Clone(raw[1:]) // behind the version byte of jsonb's binary form
+			}
+		}
+		all = append(all, values)
+	}
+	return columns, all, found.Err()
+}
