@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -35,7 +36,13 @@ type Error struct {
 	Err        error
 }
 
-func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Class.String()
+	}
+	return e.Err.Error()
+}
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // Permanent marks err as one that no retry can mend: the rows go to the dead letters under this code.
@@ -56,11 +63,24 @@ func BadCredentials(code string, err error) error {
 	return &Error{Class: Unauthenticated, Code: code, Err: err}
 }
 
-// classify gives any error its class: that of the *Error inside it, otherwise Retry.
+// classify gives any error its class: that of the *Error inside it, otherwise Retry. A class that is not a plugin's to give
+// counts as Retry.
 func classify(err error) *Error {
-	var typed *Error
-	if errors.As(err, &typed) {
-		return &Error{Class: typed.Class, Code: typed.Code, RetryAfter: typed.RetryAfter, Err: err}
+	out := &Error{Class: Retry, Code: "error", Err: err}
+	if errors.Is(err, context.DeadlineExceeded) {
+		out.Code = "timeout"
 	}
-	return &Error{Class: Retry, Code: "error", Err: err}
+	var typed *Error
+	if !errors.As(err, &typed) {
+		return out
+	}
+	switch typed.Class {
+	case Retry, Throttled, Rejected, Unauthenticated, Duplicate, Skipped:
+		out.Class = typed.Class
+	}
+	if typed.Code != "" {
+		out.Code = typed.Code
+	}
+	out.RetryAfter = typed.RetryAfter
+	return out
 }

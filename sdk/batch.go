@@ -1,0 +1,130 @@
+package sdk
+
+import (
+	"errors"
+	"iter"
+	"sync"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+)
+
+// Batch is the rows of one Deliver call, and the place where their outcomes are noted. Its methods may be called from
+// several goroutines, until Deliver returns. The last word about a row counts; a row of another batch is ignored.
+type Batch struct {
+	protocol.Batch
+
+	mu       sync.Mutex
+	said     map[place]int // index in outcomes
+	outcomes []Outcome
+	finished bool
+}
+
+type place struct{ f, n int }
+
+// Len is the number of rows in the batch.
+func (b *Batch) Len() int {
+	n := 0
+	for i := range b.Frames {
+		n += b.Frames[i].Len()
+	}
+	return n
+}
+
+// Rows yields every row of the batch, in order.
+func (b *Batch) Rows() iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for f := range b.Frames {
+			for n := range b.Frames[f].Ends {
+				if !yield(Row{batch: b, f: f, n: n}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Fail says that row was not delivered, with the class of the *Error inside err, or Retry. A nil err takes back what was
+// said: the row was delivered after all.
+func (b *Batch) Fail(row Row, err error) {
+	if err == nil {
+		b.note(row, Outcome{})
+		return
+	}
+	b.note(row, outcomeOf(err))
+}
+
+// Reject says that row can never be delivered: it goes to the dead letters under code, short and stable ("http_422").
+func (b *Batch) Reject(row Row, code string, err error) {
+	if err == nil {
+		err = errors.New("rejected")
+	}
+	b.note(row, Outcome{Class: Rejected, Code: code, Message: err.Error()})
+}
+
+// Skip says that row is not meant for this destination. It is done, and counted apart.
+func (b *Batch) Skip(row Row, reason string) {
+	b.note(row, Outcome{Class: Skipped, Code: "skipped", Message: reason})
+}
+
+// Duplicate says that the destination had row already. It counts as delivered.
+func (b *Batch) Duplicate(row Row) {
+	b.note(row, Outcome{Class: Duplicate, Code: "duplicate"})
+}
+
+// note keeps an outcome; the zero class means delivered.
+func (b *Batch) note(row Row, o Outcome) {
+	if row.batch != b {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.finished {
+		return // said after Deliver returned: the acknowledgement is on its way
+	}
+	o.Position, o.Row = b.Frames[row.f].Position, row.n
+	at := place{row.f, row.n}
+	if i, ok := b.said[at]; ok {
+		b.outcomes[i] = o
+		return
+	}
+	if b.said == nil {
+		b.said = make(map[place]int)
+	}
+	b.said[at] = len(b.outcomes)
+	b.outcomes = append(b.outcomes, o)
+}
+
+// finish ends the batch with what Deliver returned and gives the outcomes of its acknowledgement.
+func (b *Batch) finish(err error) []Outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.finished = true
+	out := b.outcomes[:0:0]
+	if err == nil {
+		for _, o := range b.outcomes {
+			if o.Class != protocol.Delivered {
+				out = append(out, o)
+			}
+		}
+		return out
+	}
+	rest := outcomeOf(err)
+	for f := range b.Frames {
+		for n := range b.Frames[f].Ends {
+			o := rest
+			o.Position, o.Row = b.Frames[f].Position, n
+			if i, ok := b.said[place{f, n}]; ok {
+				o = b.outcomes[i]
+			}
+			if o.Class != protocol.Delivered {
+				out = append(out, o)
+			}
+		}
+	}
+	return out
+}
+
+func outcomeOf(err error) Outcome {
+	e := classify(err)
+	return Outcome{Class: e.Class, Code: e.Code, Message: err.Error(), RetryAfter: e.RetryAfter}
+}

@@ -1,0 +1,39 @@
+package plugintest
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/hashicorp/go-plugin"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/wire"
+)
+
+// launch runs a binary through go-plugin, with nothing of this process's environment but the path and the temp folder.
+func launch(t testing.TB, binary string) protocol.PusherClient {
+	t.Helper()
+	command := exec.Command(binary)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + socketDir(t)}
+	client := plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  wire.Handshake(),
+		VersionedPlugins: wire.VersionedPlugins(nil),
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		GRPCDialOptions:  wire.DialOptions(),
+		Cmd:              command,
+		SkipHostEnv:      true,
+		Logger:           testLog(t),
+		StartTimeout:     Timeout,
+	})
+	t.Cleanup(client.Kill)
+	connection, err := client.Client()
+	if err != nil {
+		t.Fatalf("plugintest: start %s: %v", binary, err)
+	}
+	dispensed, err := connection.Dispense(wire.Name)
+	if err != nil {
+		t.Fatalf("plugintest: start %s: %v", binary, err)
+	}
+	return dispensed.(protocol.PusherClient)
+}

@@ -1,0 +1,207 @@
+package sdk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
+)
+
+// NewServer is the plugin's side of the protocol without the process around it: Serve uses it, and a harness that runs a
+// plugin in its own process. It reports what is wrong with p.
+func NewServer(p Plugin, log Logger) (protocol.PusherServer, error) {
+	description, err := p.describe()
+	if err != nil {
+		return nil, err
+	}
+	return &server{plugin: p, description: description, log: log, slots: map[string]*slot{}}, nil
+}
+
+// server holds the instances of one process.
+type server struct {
+	plugin      Plugin
+	description protocol.Description
+	log         Logger
+
+	mu    sync.Mutex
+	slots map[string]*slot // by instance name
+}
+
+// slot is the place of one instance: empty before Configure and after Drain.
+type slot struct {
+	change  chan struct{} // held while the instance is being made, replaced or released
+	current *instance     // guarded by server.mu
+}
+
+func (s *server) Handshake(_ context.Context, host protocol.Hello) (protocol.Hello, error) {
+	if !slices.Contains(host.Versions, protocol.Version) {
+		return protocol.Hello{}, fmt.Errorf("%w: the host speaks protocol versions %v, this plugin %d", protocol.ErrMalformed, host.Versions, protocol.Version)
+	}
+	return protocol.Hello{
+		Versions: []uint32{protocol.Version},
+		Limits:   protocol.Limits{MaxBatchRows: uint32(s.plugin.MaxBatchRows), MaxBatchBytes: uint64(s.plugin.MaxBatchBytes)},
+		Software: "rivergate-sdk-go/" + Version,
+	}, nil
+}
+
+func (s *server) Describe(context.Context) (protocol.Description, error) { return s.description, nil }
+
+// Configure makes a new value, fills it and opens it. An instance of that name is closed first, after its stream has
+// finished the batch in hand, so that two never hold the same file or connection.
+func (s *server) Configure(ctx context.Context, name string, config json.RawMessage) ([]protocol.ConfigProblem, error) {
+	sl := s.slot(name)
+	if err := sl.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer sl.release()
+
+	pusher := s.plugin.Pusher()
+	if problems := settings.DecodeJSON(config, pusher); len(problems) > 0 {
+		out := make([]protocol.ConfigProblem, len(problems))
+		for i, p := range problems {
+			out[i] = protocol.ConfigProblem{Field: p.Variable, Reason: p.Reason}
+			if p.Nearest != "" {
+				out[i].Reason += "; " + p.Nearest + " is"
+			}
+		}
+		return out, nil
+	}
+	if err := s.retire(ctx, sl); err != nil {
+		return nil, fmt.Errorf("replace instance %s: %w", name, err)
+	}
+	log := s.log.With("instance", name)
+	if opener, ok := pusher.(Opener); ok {
+		if err := opener.Open(ctx, Env{Instance: name, Log: log}); err != nil {
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("open instance %s: %w", name, err)
+			}
+			return problemsOf(err), nil
+		}
+	}
+	s.put(sl, newInstance(name, pusher, s.plugin.Window, log))
+	return nil, nil
+}
+
+func (s *server) Health(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	in := s.current(name)
+	if in == nil {
+		return fmt.Errorf("%w: %s", protocol.ErrUnknownInstance, name)
+	}
+	checker, ok := in.pusher.(HealthChecker)
+	if !ok {
+		return nil
+	}
+	if err := checker.Health(ctx); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &protocol.Unhealthy{Reason: err.Error()}
+	}
+	return nil
+}
+
+// Drain is idempotent: an instance that is not there has nothing left to finish.
+func (s *server) Drain(ctx context.Context, name string) error {
+	s.mu.Lock()
+	var names []string
+	for n := range s.slots {
+		if name == "" || n == name {
+			names = append(names, n)
+		}
+	}
+	s.mu.Unlock()
+
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, n := range names {
+		wg.Go(func() {
+			sl := s.slot(n)
+			if errs[i] = sl.acquire(ctx); errs[i] == nil {
+				errs[i] = s.retire(ctx, sl)
+				sl.release()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *server) Deliver(ctx context.Context, name string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+	in := s.current(name)
+	if in == nil {
+		return fmt.Errorf("%w: %s", protocol.ErrUnknownInstance, name)
+	}
+	return in.deliver(ctx, recv, send)
+}
+
+// stop breaks off every Deliver call that is still running.
+func (s *server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.slots {
+		if sl.current != nil {
+			sl.current.abort(errors.New("plugin is stopping"))
+		}
+	}
+}
+
+// retire empties the slot, which the caller holds.
+func (s *server) retire(ctx context.Context, sl *slot) error {
+	s.mu.Lock()
+	in := sl.current
+	s.mu.Unlock()
+	if in == nil {
+		return nil
+	}
+	err := in.close(ctx)
+	if errors.Is(err, errBusy) {
+		return err // it keeps its place: the next attempt goes on from here
+	}
+	s.put(sl, nil)
+	return err
+}
+
+func (s *server) slot(name string) *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl, ok := s.slots[name]
+	if !ok {
+		sl = &slot{change: make(chan struct{}, 1)}
+		s.slots[name] = sl
+	}
+	return sl
+}
+
+func (s *server) put(sl *slot, in *instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl.current = in
+}
+
+func (s *server) current(name string) *instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl, ok := s.slots[name]; ok {
+		return sl.current
+	}
+	return nil
+}
+
+func (sl *slot) acquire(ctx context.Context) error {
+	select {
+	case sl.change <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (sl *slot) release() { <-sl.change }
