@@ -1,0 +1,221 @@
+package pluginhost
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// identity tells whether a file was changed since it was last seen. ctime cannot be set by a program, so that a file
+// rewritten in place under its old mtime is noticed as well.
+type identity struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+}
+
+// binary is a plugin's file, opened once: what is hashed is what is copied.
+type binary struct {
+	*os.File
+	path string
+	size int64
+	id   identity
+}
+
+// openBinary opens the file of a plugin, or says why it may not be run.
+func openBinary(path string) (*binary, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &missingError{path: path}
+		}
+		return nil, fmt.Errorf("open plugin: %w", err)
+	}
+	b, err := statBinary(f, path)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func statBinary(f *os.File, path string) (*binary, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("stat plugin: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		return nil, fmt.Errorf("%s is a folder, not a program", path)
+	case !mode.IsRegular() || !ok:
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case mode.Perm()&0o111 == 0:
+		return nil, fmt.Errorf("%s is not executable: chmod +x it", path)
+	case mode.Perm()&0o002 != 0:
+		return nil, fmt.Errorf("%s can be written by everybody: chmod o-w it", path)
+	case info.Size() == 0:
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	return &binary{File: f, path: path, size: info.Size(), id: identityOf(stat)}, nil
+}
+
+func identityOf(s *syscall.Stat_t) identity {
+	return identity{dev: uint64(s.Dev), ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim}
+}
+
+// missingError: the plugin folder has no such binary. A configuration problem, unlike the other reasons.
+type missingError struct{ path string }
+
+func (e *missingError) Error() string { return "there is no " + e.path }
+
+// copies keeps the private copies that are executed, one per content, in a 0700 folder of this run. A program is never
+// run from the plugin folder, so that nobody can exchange it between the check and the execution.
+type copies struct {
+	dir string
+
+	mu      sync.Mutex
+	digests map[identity]string   // of files in the plugin folder
+	made    map[string]copiedFile // by digest
+}
+
+type copiedFile struct{ path string }
+
+func newCopies(dir string) *copies {
+	return &copies{dir: dir, digests: map[identity]string{}, made: map[string]copiedFile{}}
+}
+
+// digest is the SHA-256 of the file in hex. It is computed once for each state of a file.
+func (c *copies) digest(b *binary) (string, error) {
+	c.mu.Lock()
+	sum, ok := c.digests[b.id]
+	c.mu.Unlock()
+	if ok {
+		return sum, nil
+	}
+	sum, err := hashFile(b.File)
+	if err != nil {
+		return "", fmt.Errorf("hash %s: %w", b.path, err)
+	}
+	c.remember(b, sum)
+	return sum, nil
+}
+
+func (c *copies) remember(b *binary, sum string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.digests[b.id] = sum
+}
+
+// take returns the path of a private copy of the binary and its SHA-256. pin, when not empty, must be that hash. A copy
+// made before is hashed again before it is given out.
+func (c *copies) take(b *binary, pin string) (path, sum string, err error) {
+	c.mu.Lock()
+	known, seen := c.digests[b.id]
+	made, have := c.made[known]
+	c.mu.Unlock()
+
+	if seen && have && made.verified(known) {
+		if err := checkPin(b.path, known, pin); err != nil {
+			return "", known, err
+		}
+		return made.path, known, nil
+	}
+	return c.copy(b, pin)
+}
+
+// verified hashes the copy again, and tells whether it still is what it was.
+func (f copiedFile) verified(sum string) bool {
+	file, err := os.Open(f.path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }()
+	got, err := hashFile(file)
+	return err == nil && got == sum
+}
+
+// copy writes the bytes of the binary to a new file and hashes them on the way: the hash is that of the copy.
+func (c *copies) copy(b *binary, pin string) (path, sum string, err error) {
+	if _, err := b.Seek(0, io.SeekStart); err != nil {
+		return "", "", fmt.Errorf("read %s: %w", b.path, err)
+	}
+	// The name keeps the plugin's, for ps and the log; the temporary folder makes it unique.
+	folder, err := os.MkdirTemp(c.dir, "")
+	if err != nil {
+		return "", "", fmt.Errorf("make private copy: %w", err)
+	}
+	path = filepath.Join(folder, filepath.Base(b.path))
+	sum, err = writeCopy(path, b)
+	if err == nil {
+		c.remember(b, sum)
+		err = checkPin(b.path, sum, pin)
+	}
+	if err != nil {
+		_ = os.RemoveAll(folder)
+		return "", sum, err
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, have := c.made[sum]; have && old.verified(sum) {
+		_ = os.RemoveAll(folder) // another instance of the same binary was faster
+		return old.path, sum, nil
+	}
+	c.made[sum] = copiedFile{path: path}
+	return path, sum, nil
+}
+
+func writeCopy(path string, from io.Reader) (sum string, err error) {
+	// While a descriptor for writing is open no process may be forked: a child holds it until its exec, and running the
+	// copy meanwhile fails with "text file busy".
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o500)
+	if err != nil {
+		return "", fmt.Errorf("make private copy: %w", err)
+	}
+	digest := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, digest), from)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return "", fmt.Errorf("make private copy: %w", err)
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}
+
+func hashFile(f *os.File) (string, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	digest := sha256.New()
+	if _, err := io.Copy(digest, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}
+
+// hashError: the binary is not the one that the operator pinned.
+type hashError struct{ path, want, got string }
+
+func (e *hashError) Error() string {
+	return fmt.Sprintf("%s has the SHA-256 %s, but %s is pinned", e.path, e.got, e.want)
+}
+
+func checkPin(path, sum, pin string) error {
+	if pin = strings.ToLower(strings.TrimSpace(pin)); pin != "" && pin != sum {
+		return &hashError{path: path, want: pin, got: sum}
+	}
+	return nil
+}

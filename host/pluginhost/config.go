@@ -1,0 +1,118 @@
+package pluginhost
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
+)
+
+var pinForm = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+
+// check finds what is wrong with an instance before anything is started.
+func (in Instance) check() []settings.Problem {
+	var problems []settings.Problem
+	if err := CheckName(in.Name); err != nil {
+		problems = append(problems, settings.Problem{Variable: in.Prefix + "ENABLED", Reason: err.Error()})
+	}
+	if err := CheckName(in.Plugin); err != nil && in.Plugin != in.Name {
+		problems = append(problems, settings.Problem{Variable: in.Prefix + "USE", Reason: err.Error()})
+	}
+	if in.Kind != protocol.KindPusher {
+		problems = append(problems, settings.Problem{Variable: in.Prefix + "ENABLED", Reason: fmt.Sprintf("plugins of the kind %q cannot be run by this version of Rivergate", in.Kind)})
+	}
+	if in.SHA256 != "" && !pinForm.MatchString(in.SHA256) {
+		problems = append(problems, settings.Problem{Variable: in.Prefix + "SHA256", Reason: "must be a SHA-256 of 64 hexadecimal digits"})
+	}
+	for _, name := range in.PassEnv {
+		if err := checkPassEnv(name); err != nil {
+			problems = append(problems, settings.Problem{Variable: in.Prefix + "PASS_ENV", Reason: err.Error()})
+		}
+	}
+	return problems
+}
+
+// checkDoubles finds names that are given twice, also such as differ by "-" and "_" only: their variables are the same.
+func checkDoubles(list []Instance) []settings.Problem {
+	var problems []settings.Problem
+	seen := map[string]bool{}
+	for _, in := range list {
+		in = in.withDefaults()
+		if seen[in.Prefix] {
+			problems = append(problems, settings.Problem{Variable: in.Prefix + "ENABLED", Reason: fmt.Sprintf("two instances are called %q", in.Name)})
+		}
+		seen[in.Prefix] = true
+	}
+	return problems
+}
+
+// config makes the object that Configure takes out of the instance's variables, by the plugin's own schema. A schema that
+// is none is the plugin's fault, and no problem of the operator's.
+func (in Instance) config(schema json.RawMessage) (json.RawMessage, error) {
+	if err := settings.CheckSchema(schema); err != nil {
+		return nil, fmt.Errorf("the plugin's configuration schema is broken: %w", err)
+	}
+	config, problems := settings.Read(schema, in.Prefix, in.Vars, settings.Leave(in.HostVars...))
+	if len(problems) > 0 {
+		return nil, &invalidError{problems: problems}
+	}
+	return config, nil
+}
+
+// startProblems is why an instance cannot run, as problems of its variables.
+func (in Instance) startProblems(err error) []settings.Problem {
+	suffix := "ENABLED"
+	var invalid *invalidError
+	var wrong *hashError
+	var missing *missingError
+	switch {
+	case errors.As(err, &invalid):
+		return invalid.problems
+	case errors.As(err, &wrong):
+		suffix = "SHA256"
+	case errors.As(err, &missing) && in.Plugin != in.Name:
+		suffix = "USE"
+	}
+	return []settings.Problem{{Variable: in.Prefix + suffix, Reason: "plugin " + in.Plugin + ": " + err.Error()}}
+}
+
+// configured tells whether an error is the operator's to mend: it keeps the host from serving at all.
+func configured(err error) bool {
+	var invalid *invalidError
+	var missing *missingError
+	return errors.As(err, &invalid) || errors.As(err, &missing)
+}
+
+// invalidError: the variables do not fit the plugin's schema.
+type invalidError struct{ problems []settings.Problem }
+
+func (e *invalidError) Error() string {
+	p := e.problems[0]
+	text := p.Variable + ": " + p.Reason
+	if more := len(e.problems) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
+	}
+	return text
+}
+
+// problemsError is what only the plugin could find out about its configuration.
+type problemsError struct {
+	prefix   string
+	problems []protocol.ConfigProblem
+}
+
+func (e *problemsError) Error() string {
+	texts := make([]string, 0, len(e.problems))
+	for _, p := range e.problems {
+		text := quotable(p.Reason)
+		if p.Field != "" {
+			text = settings.Variable(e.prefix, p.Field) + ": " + text
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; ")
+}

@@ -1,0 +1,229 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/wire"
+)
+
+// connectTimeout bounds one attempt to connect to a plugin that has announced itself.
+const connectTimeout = 5 * time.Second
+
+// running is a plugin process that has introduced itself, and the host's end of the connection to it.
+type running struct {
+	*process
+	client *plugin.Client
+	rpc    protocol.PusherClient
+	hello  protocol.Hello
+	desc   protocol.Description
+	path   string // in the plugin folder
+	sha256 string
+	since  time.Time
+
+	retired chan struct{} // closed when its sessions are to end
+	idle    chan struct{} // closed when they have
+
+	sessMu   sync.Mutex
+	sessions int  // open delivery streams
+	closing  bool // no further one
+	idleOnce sync.Once
+	health   error // of the first check: nil, or *protocol.Unhealthy
+
+	rowsInFlight atomic.Int64 // sent and not acknowledged; what was in flight when the process died stays counted
+	progressed   atomic.Bool  // it has acknowledged a batch
+}
+
+// connect starts the instance's binary as it is on disk now, and asks it who it is. ctx bounds all of it. After an error
+// nothing of the process is left.
+func (h *Host) connect(ctx context.Context, in Instance, log *pluginLog) (*running, error) {
+	path := h.binaryPath(in)
+	file, err := openBinary(path)
+	if err != nil {
+		return nil, err
+	}
+	copied, sum, err := h.copies.take(file, in.SHA256)
+	_ = file.Close()
+	if err != nil {
+		return nil, err
+	}
+
+	how := transport{tls: h.opts.MTLS == MTLSOn, plainTCP: h.opts.MTLS == MTLSOff}
+	r, err := h.start(ctx, in, copied, how, log)
+	if errors.Is(err, errWantsTLS) && h.opts.MTLS == MTLSAuto {
+		how.tls = true
+		r, err = h.start(ctx, in, copied, how, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.path, r.sha256 = path, sum
+	if err := r.introduce(ctx, h.opts.HostVersion, in); err != nil {
+		r.destroy("its introduction failed")
+		return nil, err
+	}
+	return r, nil
+}
+
+// start forks the process and connects to it.
+func (h *Host) start(ctx context.Context, in Instance, path string, how transport, log *pluginLog) (*running, error) {
+	dir, err := h.run.process()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	plugins := wire.VersionedPlugins(nil)
+	shakes := newHandshake(dir, slices.Collect(maps.Keys(plugins)), how)
+	p := newProcess(h.spawn, path, dir, log, shakes)
+	config := &plugin.ClientConfig{
+		HandshakeConfig:  wire.Handshake(),
+		VersionedPlugins: plugins,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		SkipHostEnv:      true,
+		AutoMTLS:         how.tls,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
+		Logger:           hclog.NewNullLogger(), // what it would say, the errors and the process's end say better
+		StartTimeout:     24 * time.Hour,        // ctx bounds the start
+		SyncStdout:       &lineWriter{to: log, stream: "stdout"},
+		SyncStderr:       &lineWriter{to: log},
+		GRPCDialOptions: append(wire.DialOptions(), grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout,
+		})),
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+			p.env = append(environ(in.PassEnv, dir), cmd.Env...)
+			p.env = append(p.env, wire.EnvHostPID+"="+strconv.Itoa(os.Getpid()), wire.EnvLogLevel+"="+levelName(log.log))
+			return p, nil
+		},
+	}
+	client := plugin.NewClient(config)
+
+	// Whatever hangs in there ends when the process does.
+	var timedOut bool
+	expired := make(chan struct{})
+	release := context.AfterFunc(ctx, func() {
+		defer close(expired)
+		timedOut = errors.Is(ctx.Err(), context.DeadlineExceeded)
+		p.kill("it did not start in time")
+	})
+	rpc, err := dispense(client)
+	if !release() {
+		<-expired
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+	}
+	r := &running{process: p, client: client, rpc: rpc, since: began, retired: make(chan struct{}), idle: make(chan struct{})}
+	if err == nil {
+		return r, nil
+	}
+	if !p.started() {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	r.destroy("it did not start")
+	if !timedOut && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, explainStart(p, timedOut, time.Since(began).Round(time.Millisecond), err)
+}
+
+func dispense(client *plugin.Client) (protocol.PusherClient, error) {
+	conn, err := client.Client()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := conn.Dispense(wire.Name)
+	if err != nil {
+		return nil, err
+	}
+	rpc, ok := raw.(protocol.PusherClient)
+	if !ok {
+		return nil, fmt.Errorf("go-plugin gave a %T", raw)
+	}
+	return rpc, nil
+}
+
+// introduce makes the handshake of the protocol, and checks that the plugin is the one that was meant.
+func (r *running) introduce(ctx context.Context, hostVersion string, in Instance) error {
+	hello, err := r.rpc.Handshake(ctx, protocol.Hello{
+		Versions: []uint32{protocol.Version},
+		Limits:   protocol.Limits{MaxBatchBytes: protocol.MaxMessage},
+		Software: hostVersion,
+	})
+	if err != nil {
+		return r.failedCall("handshake", err)
+	}
+	if len(hello.Versions) != 1 || hello.Versions[0] != protocol.Version {
+		return fmt.Errorf("the plugin chose version %v of the protocol, this host speaks %d", hello.Versions, protocol.Version)
+	}
+	desc, err := r.rpc.Describe(ctx)
+	if err != nil {
+		return r.failedCall("description", err)
+	}
+	if desc.Kind != in.Kind {
+		return fmt.Errorf("the plugin says that it is a %s, its file is named as a %s", desc.Kind, in.Kind)
+	}
+	if desc.NeedsTrigger {
+		return errors.New("the plugin needs the trigger of each row, which this version of Rivergate does not look up yet")
+	}
+	r.hello, r.desc = hello, desc
+	return nil
+}
+
+// failedCall explains a call of the start that failed: when the process has died, that is the reason.
+func (r *running) failedCall(call string, err error) error {
+	if wire.IsGone(err) && closedWithin(r.dead, time.Second) {
+		return fmt.Errorf("it ended during its %s: %s", call, r.how)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("it did not answer the call for its %s in time; killed", call)
+	}
+	return fmt.Errorf("its %s failed: %w", call, err)
+}
+
+// destroy kills the process if it still runs, and waits until nothing of it is left: neither process nor goroutine nor
+// socket. It is called once.
+func (r *running) destroy(reason string) {
+	r.kill(reason)
+	<-r.gone
+	close(r.clientMayKnow)
+	r.client.Kill() // the process is gone: this closes the connection and waits for go-plugin's goroutines
+}
+
+// stop ends the process in good order: what it accepted is finished, then it is asked to go, then it is killed.
+func (r *running) stop(ctx context.Context, instance string) {
+	r.expectEnd()
+	if err := r.rpc.Drain(ctx, instance); err != nil && !errors.Is(err, protocol.ErrUnknownInstance) && !r.endedItself() {
+		r.log.log.Warn("plugin did not drain", "error", err)
+	}
+	r.terminate()
+	select {
+	case <-r.dead:
+	case <-ctx.Done():
+		r.log.log.Warn("plugin did not end in time and is killed")
+	}
+	r.destroy("it did not stop in time")
+}
+
+func levelName(log hclog.Logger) string {
+	if level := log.GetLevel(); level > hclog.NoLevel && level < hclog.Off {
+		return level.String()
+	}
+	return hclog.Info.String()
+}

@@ -1,0 +1,123 @@
+package pluginhost
+
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// machines are the names under which Go knows the processors of an ELF file.
+var machines = map[elf.Machine]string{
+	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_386: "386", elf.EM_ARM: "arm", elf.EM_RISCV: "riscv64",
+	elf.EM_PPC64: "ppc64", elf.EM_S390: "s390x", elf.EM_LOONGARCH: "loong64", elf.EM_MIPS: "mips",
+}
+
+// explainExec turns the kernel's refusal to run a file into something that a person can act on.
+func explainExec(path string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		return fmt.Errorf("this machine cannot run the file: %s", explainFormat(path))
+	case errors.Is(err, fs.ErrNotExist):
+		if loader := interpreter(path); loader != "" {
+			return fmt.Errorf("the file needs %s, which is not on this machine", loader)
+		}
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the system does not allow to run the file (%w): is the data directory on a file system mounted noexec?", err)
+	}
+	return fmt.Errorf("cannot be started: %w", err)
+}
+
+func explainFormat(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return explainForeign(path)
+	}
+	defer func() { _ = f.Close() }()
+	name, known := machines[f.Machine]
+	if !known {
+		name = f.Machine.String()
+	}
+	if name != runtime.GOARCH {
+		return fmt.Sprintf("it was built for %s, this machine is %s", name, runtime.GOARCH)
+	}
+	return fmt.Sprintf("it is an ELF file of type %s for %s, and no complete program", f.Type, name)
+}
+
+func explainForeign(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }()
+	magic := make([]byte, 4)
+	if _, err := io.ReadFull(f, magic); err != nil {
+		return "it is too short to be a program"
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte("MZ")):
+		return "it is a Windows program"
+	case bytes.Equal(magic, []byte{0xcf, 0xfa, 0xed, 0xfe}), bytes.Equal(magic, []byte{0xca, 0xfe, 0xba, 0xbe}):
+		return "it is a macOS program"
+	case bytes.HasPrefix(magic, []byte("\x7fELF")):
+		return "it is a damaged ELF file"
+	case bytes.HasPrefix(magic, []byte("PK")), bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		return "it is an archive: unpack it"
+	}
+	return "it is neither a program nor a script that starts with #!"
+}
+
+// interpreter is what a script or a dynamically linked program needs to run.
+func interpreter(path string) string {
+	if f, err := elf.Open(path); err == nil {
+		defer func() { _ = f.Close() }()
+		for _, p := range f.Progs {
+			if p.Type == elf.PT_INTERP {
+				name, _ := io.ReadAll(io.LimitReader(p.Open(), 4096))
+				return "the loader " + quotable(strings.TrimRight(string(name), "\x00"))
+			}
+		}
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	first, _ := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+	if name, ok := strings.CutPrefix(first, "#!"); ok {
+		return "the interpreter " + quotable(name)
+	}
+	return ""
+}
+
+// explainStart says why a process that was started did not become a plugin. err is go-plugin's own word, the last resort.
+func explainStart(p *process, timedOut bool, after time.Duration, err error) error {
+	shook, bad, stray := p.shakes.result()
+	if bad != nil {
+		return bad
+	}
+	quote := ""
+	if stray != "" {
+		quote = fmt.Sprintf("; the first line on its stdout is %q", stray)
+	}
+	switch {
+	case shook && timedOut:
+		return fmt.Errorf("it announced itself and then did not answer within %s; killed", after)
+	case shook && p.endedItself():
+		return fmt.Errorf("it ended right after its handshake: %s", p.how)
+	case shook:
+		return fmt.Errorf("it announced itself, but the connection failed: %w", err)
+	case timedOut:
+		return fmt.Errorf("no handshake on stdout within %s: it hangs or is not a Rivergate plugin%s; killed", after, quote)
+	}
+	return fmt.Errorf("it ended before its handshake, so it crashed or is not a Rivergate plugin: %s%s", p.how, quote)
+}

@@ -1,0 +1,306 @@
+// Package pluginhost runs plugin binaries as child processes: it finds, verifies, starts, watches, restarts, replaces and
+// stops them. A plugin that crashes, hangs, leaks or lies harms nothing but itself.
+//
+//	file in the plugin folder → hash, pin → private copy → fork (own group, clean environment) → go-plugin's handshake
+//	  → Handshake, Describe → variables against the schema → Configure → Health → delivery streams
+//	                                                                              ↓ crash, wedge
+//	                                                    backing off ← group killed, reaped, folder removed
+//
+// One supervisor goroutine owns each instance; see supervise.go. What the kernel is asked for is in process.go, spawn.go
+// and rundir.go.
+package pluginhost
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
+)
+
+// The choices of Options.MTLS.
+const (
+	MTLSAuto = "auto" // none on unix sockets, demanded on TCP
+	MTLSOn   = "on"   // always
+	MTLSOff  = "off"  // never
+)
+
+// Options says where and how a Host runs plugins.
+type Options struct {
+	Dir         string // the plugin folder
+	RunDir      string // DATA_DIR/run: private copies and sockets; made 0700
+	MTLS        string // MTLSAuto when empty
+	HostVersion string // told to plugins
+	Log         hclog.Logger
+	Registry    prometheus.Registerer // nil: no metrics
+
+	StartTimeout time.Duration // for a start up to the description, and again for Configure; 0: 10 s
+	StopTimeout  time.Duration // for draining and ending one process; 0: 10 s
+}
+
+// Instance is one configured plugin.
+type Instance struct {
+	Name    string
+	Plugin  string // the binary's plugin name; empty: Name
+	Kind    protocol.Kind
+	SHA256  string            // pin, hex; empty: none
+	PassEnv []string          // names of the host's variables that the process inherits
+	Prefix  string            // of its variables: PLUGIN_ACME_; empty: VariablePrefix(Kind, Name)
+	Vars    map[string]string // variable → text; only those that are the plugin's own
+	// HostVars are the full names of the instance's variables that the host itself reads: a misspelt variable may have
+	// meant one of them.
+	HostVars []string
+}
+
+func (in Instance) withDefaults() Instance {
+	in.Plugin = cmp.Or(in.Plugin, in.Name)
+	in.Kind = cmp.Or(in.Kind, protocol.KindPusher)
+	in.Prefix = cmp.Or(in.Prefix, VariablePrefix(in.Kind, in.Name))
+	return in
+}
+
+// Host runs plugins. Make one with New, Start it once, Stop it.
+type Host struct {
+	opts   Options
+	log    hclog.Logger
+	run    *runDir
+	copies *copies
+	spawn  *spawner
+	pace   pace
+
+	ctx    context.Context // of the supervisors; ends with Stop
+	cancel context.CancelFunc
+
+	mu          sync.Mutex
+	supervisors []*supervisor // in the order of Start
+	starting    bool
+	stopping    bool
+	busy        sync.WaitGroup // calls that start processes: Check, Reload
+	started     chan struct{}  // closed when supervisors is complete
+	stopOnce    sync.Once
+	stopped     chan struct{} // closed when nothing is left
+}
+
+// New makes a host: its private folder, and the thread that forks. Folders and processes that a killed host left behind
+// are cleared away. Stop must be called.
+func New(o Options) (*Host, error) {
+	o.MTLS = cmp.Or(o.MTLS, MTLSAuto)
+	if o.MTLS != MTLSAuto && o.MTLS != MTLSOn && o.MTLS != MTLSOff {
+		return nil, fmt.Errorf("plugin mTLS is %q; it can be %s, %s or %s", o.MTLS, MTLSAuto, MTLSOn, MTLSOff)
+	}
+	o.StartTimeout = cmp.Or(o.StartTimeout, 10*time.Second)
+	o.StopTimeout = cmp.Or(o.StopTimeout, 10*time.Second)
+	if o.Log == nil {
+		o.Log = hclog.NewNullLogger()
+	}
+	run, err := newRunDir(o.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{
+		opts: o, log: o.Log, run: run, copies: newCopies(run.bin()), spawn: newSpawner(), pace: defaultPace(),
+		started: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	if o.Registry != nil {
+		if err := o.Registry.Register(collector{h}); err != nil {
+			_ = h.Stop(context.Background())
+			return nil, fmt.Errorf("register plugin metrics: %w", err)
+		}
+	}
+	return h, nil
+}
+
+func (h *Host) binaryPath(in Instance) string {
+	return filepath.Join(h.opts.Dir, BinaryName(in.Kind, in.Plugin))
+}
+
+// Check does all that Start does before anything is configured, and stops every process again. What keeps an instance
+// from running is a problem here, whether Start would wait for better times or not. Problems are in the order of list.
+func (h *Host) Check(ctx context.Context, list []Instance) []settings.Problem {
+	ctx, leave, err := h.enter(ctx)
+	if err != nil {
+		return []settings.Problem{{Reason: err.Error()}}
+	}
+	defer leave()
+	found := make([][]settings.Problem, len(list))
+	var all errgroup.Group
+	for i, in := range list {
+		all.Go(func() error {
+			found[i] = h.checkOne(ctx, in.withDefaults())
+			return nil
+		})
+	}
+	_ = all.Wait()
+	return flatten(append(found, checkDoubles(list)))
+}
+
+func (h *Host) checkOne(ctx context.Context, in Instance) []settings.Problem {
+	if problems := in.check(); len(problems) > 0 {
+		return problems
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
+	defer cancel()
+	r, err := h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
+	if err != nil {
+		return in.startProblems(err)
+	}
+	defer r.destroy("the check is over")
+	r.expectEnd()
+	if _, err := in.config(r.desc.ConfigSchema); err != nil {
+		return in.startProblems(err)
+	}
+	return nil
+}
+
+// Start starts every instance, in parallel, and returns once each is running so far that its variables could be checked,
+// or has failed. Configuration problems are returned, all of them, in the order of list; then nothing was configured
+// and the host has stopped. An instance that fails in another way is tried again and again; Status says why.
+func (h *Host) Start(ctx context.Context, list []Instance) []settings.Problem {
+	h.mu.Lock()
+	if h.starting {
+		h.mu.Unlock()
+		return []settings.Problem{{Reason: "the plugin host was started before"}}
+	}
+	h.starting = true
+	found := make([][]settings.Problem, len(list))
+	release := make(chan struct{})
+	for i, in := range list {
+		in = in.withDefaults()
+		if found[i] = in.check(); len(found[i]) == 0 {
+			s := newSupervisor(h, in)
+			h.supervisors = append(h.supervisors, s)
+		}
+	}
+	supervisors := h.supervisors
+	h.mu.Unlock()
+
+	for _, s := range supervisors {
+		go s.run(h.ctx, release)
+	}
+	for _, s := range supervisors {
+		select {
+		case problems := <-s.first:
+			found = append(found, problems)
+		case <-ctx.Done():
+			_ = h.Stop(ctx)
+			return []settings.Problem{{Reason: "starting the plugins was cut short: " + context.Cause(ctx).Error()}}
+		case <-h.stopped:
+			return []settings.Problem{{Reason: errStopped.Error()}}
+		}
+	}
+	if problems := flatten(append(found, checkDoubles(list))); len(problems) > 0 {
+		_ = h.Stop(ctx)
+		return problems
+	}
+	close(release)
+	close(h.started)
+	return nil
+}
+
+// lookup finds the supervisor of an instance, waiting for Start.
+func (h *Host) lookup(ctx context.Context, name string) (*supervisor, error) {
+	select {
+	case <-h.started:
+	case <-h.stopped:
+		return nil, errStopped
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.supervisors {
+		if s.in.Name == name {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("plugin %q: %w", name, ErrUnknown)
+}
+
+// ErrUnknown: no instance has this name.
+var ErrUnknown = errors.New("no such plugin instance")
+
+// Reload replaces the process of an instance by one of the binary that is on disk now. The new one is started, configured
+// and asked for its health first; whatever goes wrong there is returned, and the old process goes on. Then the old one's
+// delivery streams are retired, new ones go to the new process, and the old one is drained and stopped.
+func (h *Host) Reload(ctx context.Context, name string) error {
+	s, err := h.lookup(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, leave, err := h.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return s.reload(ctx)
+}
+
+// enter begins a call that starts processes: Stop ends its context and waits until it has left.
+func (h *Host) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopping {
+		return nil, nil, errStopped
+	}
+	h.busy.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(h.ctx, func() { cancel(errStopped) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		h.busy.Done()
+	}, nil
+}
+
+// Stop retires all delivery streams, drains and ends all plugins, and clears away what belongs to this run. When ctx ends,
+// what still runs is killed. It returns when nothing is left; the error says that something had to be cut short.
+func (h *Host) Stop(ctx context.Context) error {
+	var err error
+	h.stopOnce.Do(func() { err = h.stop(ctx) })
+	<-h.stopped
+	return err
+}
+
+func (h *Host) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, h.opts.StopTimeout)
+	defer cancel()
+	h.mu.Lock()
+	h.starting, h.stopping = true, true // from now on, nothing starts
+	supervisors := h.supervisors
+	h.mu.Unlock()
+	for _, s := range supervisors {
+		s.stopCtx <- ctx
+	}
+	h.cancel()
+	var all errgroup.Group
+	for _, s := range supervisors {
+		all.Go(s.wait)
+	}
+	err := all.Wait()
+	h.busy.Wait()
+	h.spawn.stop()
+	h.run.remove()
+	if h.opts.Registry != nil {
+		h.opts.Registry.Unregister(collector{h})
+	}
+	close(h.stopped)
+	return err
+}
+
+func flatten(found [][]settings.Problem) []settings.Problem {
+	var all []settings.Problem
+	for _, problems := range found {
+		all = append(all, problems...)
+	}
+	return all
+}
