@@ -1,0 +1,8 @@
+//go:build !linux
+
+package journal
+
+import "errors"
+
+func (f osFile) Allocate(int64) error { return errors.ErrUnsupported }
+func (f osFile) Sync() error          { return f.File.Sync() }
