@@ -17,13 +17,7 @@ import (
 var pushers = []string{
 	"plugins/pusher/file",
 	"plugins/pusher/http",
-	"plugins/testdata/null",
-	"plugins/testdata/crash",
-	"plugins/testdata/hang",
-	"plugins/testdata/slow",
-	"plugins/testdata/flaky",
-	"plugins/testdata/lying",
-	"plugins/testdata/chatty",
+	"plugins/testdata/witness",
 }
 
 // built is set by TestMain before any test runs, and only read afterwards.
