@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // The server streams request bodies: a handler that wants one reads it here, with its own limit and memory. What a handler
@@ -73,30 +74,30 @@ func ReadBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 }
 
 // Drain passes over what is left of the body, at most limit bytes; a connection with more is closed behind the answer.
-func Drain(c *fiber.Ctx, limit int64) {
-	request := c.Request()
+func Drain(ctx *fasthttp.RequestCtx, limit int64) {
+	request := &ctx.Request
 	if !request.IsBodyStream() {
 		return
 	}
 	if int64(request.Header.ContentLength()) > limit {
-		c.Response().SetConnectionClose()
+		ctx.Response.SetConnectionClose()
 		request.ResetBody()
 		return
 	}
-	stream := c.Context().RequestBodyStream()
+	stream := ctx.RequestBodyStream()
 	var scratch [16 << 10]byte
 	for n := int64(0); n <= limit; {
 		k, err := stream.Read(scratch[:])
 		n += int64(k)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				c.Response().SetConnectionClose()
+				ctx.Response.SetConnectionClose()
 			}
 			request.ResetBody()
 			return
 		}
 	}
-	c.Response().SetConnectionClose()
+	ctx.Response.SetConnectionClose()
 	request.ResetBody()
 }
 

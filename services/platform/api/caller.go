@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // The headers that say who is calling.
@@ -31,17 +32,27 @@ type Caller struct {
 type callerKey struct{}
 
 // CallerOf returns the caller of this request.
-func CallerOf(c *fiber.Ctx) *Caller {
-	caller, _ := c.Context().UserValue(callerKey{}).(*Caller)
+func CallerOf(c *fiber.Ctx) *Caller { return callerIn(c.Context()) }
+
+// RequestID returns the id of this request.
+func RequestID(c *fiber.Ctx) string { return CallerOf(c).RequestID }
+
+func callerIn(ctx *fasthttp.RequestCtx) *Caller {
+	caller, _ := ctx.UserValue(callerKey{}).(*Caller)
 	if caller == nil {
 		caller = &Caller{}
-		c.Context().SetUserValue(callerKey{}, caller)
+		ctx.SetUserValue(callerKey{}, caller)
 	}
 	return caller
 }
 
-// RequestID returns the id of this request.
-func RequestID(c *fiber.Ctx) string { return CallerOf(c).RequestID }
+// Begin gives the request its id, the client's own where that can be used, and puts it on the answer.
+func Begin(ctx *fasthttp.RequestCtx, ids *RequestIDs) *Caller {
+	caller := &Caller{RequestID: ids.Take(ctx.Request.Header.Peek(HeaderRequestID))}
+	ctx.SetUserValue(callerKey{}, caller)
+	ctx.Response.Header.Set(HeaderRequestID, caller.RequestID)
+	return caller
+}
 
 // Gate decides whose context headers are believed.
 type Gate struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // Envelope is the body of every success.
@@ -47,30 +48,32 @@ func Success(c *fiber.Ctx, status int, data any, message string) error {
 }
 
 // Bare answers with a JSON body as it is.
-func Bare(c *fiber.Ctx, status int, body any) error {
+func Bare(c *fiber.Ctx, status int, body any) error { return bare(c.Context(), status, body) }
+
+func bare(ctx *fasthttp.RequestCtx, status int, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return Internal(fmt.Errorf("encode answer: %w", err))
 	}
-	c.Response().SetStatusCode(status)
-	c.Response().Header.SetContentType(JSON)
-	c.Response().SetBodyRaw(text)
+	ctx.Response.SetStatusCode(status)
+	ctx.Response.Header.SetContentType(JSON)
+	ctx.Response.SetBodyRaw(text)
 	return nil
 }
 
 // Fail writes the error as an answer and returns it as it was written, so that the caller can log and count it.
-func Fail(c *fiber.Ctx, err error) *Error {
+func Fail(ctx *fasthttp.RequestCtx, err error) *Error {
 	e := AsError(err)
 	body := Failure{Error: FailureInfo{
 		Code: e.Code(), Message: e.Message, Details: e.Details,
-		Timestamp: time.Now().UTC().Truncate(time.Millisecond), RequestID: RequestID(c),
+		Timestamp: time.Now().UTC().Truncate(time.Millisecond), RequestID: callerIn(ctx).RequestID,
 	}}
 	if e.RetryAfter > 0 {
-		c.Response().Header.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		ctx.Response.Header.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
-	c.Response().ResetBody()
-	if failed := Bare(c, e.Status, body); failed != nil {
-		c.Response().SetStatusCode(e.Status)
+	ctx.Response.ResetBody()
+	if failed := bare(ctx, e.Status, body); failed != nil {
+		ctx.Response.SetStatusCode(e.Status)
 	}
 	return e
 }

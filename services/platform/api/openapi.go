@@ -77,7 +77,7 @@ func describe(r *openapi31.Reflector, route *Route) error {
 	if route.Body != nil {
 		oc.AddReqStructure(route.Body, openapi.WithContentType(JSON))
 	}
-	for mediaType := range route.Bodies {
+	for _, mediaType := range route.Bodies {
 		oc.AddReqStructure(nil, openapi.WithContentType(mediaType))
 	}
 	for _, a := range route.Answers {

@@ -17,9 +17,9 @@ type Route struct {
 
 	// Params is a struct whose fields are tagged path, query or header; nil: none.
 	Params any
-	// Body is the JSON body's type; nil: none. Bodies lists further content types with an example of their text.
+	// Body is the JSON body's type; nil: none. Bodies lists further content types that are text.
 	Body    any
-	Bodies  map[string]string
+	Bodies  []string
 	Answers []Answer
 	Errors  []int // statuses of Failure
 
