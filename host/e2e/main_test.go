@@ -18,6 +18,12 @@ var pushers = []string{
 	"plugins/pusher/file",
 	"plugins/pusher/http",
 	"plugins/testdata/witness",
+	"plugins/testdata/crash",
+	"plugins/testdata/hang",
+	"plugins/testdata/slow",
+	"plugins/testdata/flaky",
+	"plugins/testdata/lying",
+	"plugins/testdata/chatty",
 }
 
 // built is set by TestMain before any test runs, and only read afterwards.

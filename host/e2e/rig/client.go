@@ -145,19 +145,9 @@ type Plugin struct {
 
 // Plugins lists every plugin.
 func (c Client) Plugins(ctx context.Context) ([]Plugin, error) {
-	var raw json.RawMessage
-	if err := c.call(ctx, http.MethodGet, "/api/v1/plugins", nil, &raw); err != nil {
-		return nil, err
-	}
-	var wrapped struct{ Plugins []Plugin }
-	if err := json.Unmarshal(raw, &wrapped); err == nil {
-		return wrapped.Plugins, nil
-	}
-	var bare []Plugin
-	if err := json.Unmarshal(raw, &bare); err != nil {
-		return nil, fmt.Errorf("decode plugins %s: %w", raw, err)
-	}
-	return bare, nil
+	var data struct{ Plugins []Plugin }
+	err := c.call(ctx, http.MethodGet, "/api/v1/plugins", nil, &data)
+	return data.Plugins, err
 }
 
 // PluginPID returns the process of a plugin that runs now.
