@@ -35,6 +35,10 @@ func newInstance(name string, pusher Pusher, window int, log Logger) *instance {
 	return in
 }
 
+// errStopping is what a Deliver call sees as the cause of its context at a forced stop. It counts as a cancel, so that the
+// host takes the stream for gone and sends the batch again.
+var errStopping = fmt.Errorf("plugin is stopping: %w", context.Canceled)
+
 // errBusy: the instance did not finish the batch in hand in time.
 var errBusy = errors.New("instance is still delivering")
 
@@ -45,10 +49,10 @@ func (in *instance) close(ctx context.Context) error {
 	select {
 	case in.busy <- struct{}{}:
 	case <-ctx.Done():
-		in.abort(ctx.Err())
+		in.abort(errStopping)
 		return fmt.Errorf("%w: %w", errBusy, ctx.Err())
 	}
-	in.abort(context.Canceled)
+	in.abort(errStopping)
 	if closer, ok := in.pusher.(Closer); ok {
 		if err := closer.Close(ctx); err != nil {
 			return fmt.Errorf("close instance %s: %w", in.name, err)

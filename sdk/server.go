@@ -148,7 +148,7 @@ func (s *server) stop() {
 	defer s.mu.Unlock()
 	for _, sl := range s.slots {
 		if sl.current != nil {
-			sl.current.abort(errors.New("plugin is stopping"))
+			sl.current.abort(errStopping)
 		}
 	}
 }

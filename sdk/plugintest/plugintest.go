@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -46,7 +47,8 @@ type Harness struct {
 }
 
 // Start runs a plugin, shakes hands and configures one instance with config; the test fails when the plugin finds a
-// problem in it. plugin is a sdk.Plugin, or the path of a binary. Everything is stopped when the test ends.
+// problem in it. plugin is a sdk.Plugin, the path of a binary, or an *exec.Cmd with an environment of its own. Everything is
+// stopped when the test ends.
 func Start(t testing.TB, plugin any, config map[string]any) *Harness {
 	t.Helper()
 	h := Connect(t, plugin)
@@ -65,9 +67,13 @@ func Connect(t testing.TB, plugin any) *Harness {
 	case sdk.Plugin:
 		h.Client = serve(t, p)
 	case string:
+		command := exec.Command(p)
+		command.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + socketDir(t)}
+		h.Client = launch(t, command)
+	case *exec.Cmd:
 		h.Client = launch(t, p)
 	default:
-		t.Fatalf("plugintest: %T is neither a sdk.Plugin nor the path of a binary", plugin)
+		t.Fatalf("plugintest: %T is neither a sdk.Plugin nor a binary", plugin)
 	}
 	ctx, cancel := h.context()
 	defer cancel()

@@ -1,7 +1,6 @@
 package plugintest
 
 import (
-	"os"
 	"os/exec"
 	"testing"
 
@@ -11,11 +10,9 @@ import (
 	"github.com/rivergate/rivergate/sdk/wire"
 )
 
-// launch runs a binary through go-plugin, with nothing of this process's environment but the path and the temp folder.
-func launch(t testing.TB, binary string) protocol.PusherClient {
+// launch runs a binary through go-plugin, with nothing of this process's environment but what command holds.
+func launch(t testing.TB, command *exec.Cmd) protocol.PusherClient {
 	t.Helper()
-	command := exec.Command(binary)
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + socketDir(t)}
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: wire.VersionedPlugins(nil),
@@ -29,11 +26,11 @@ func launch(t testing.TB, binary string) protocol.PusherClient {
 	t.Cleanup(client.Kill)
 	connection, err := client.Client()
 	if err != nil {
-		t.Fatalf("plugintest: start %s: %v", binary, err)
+		t.Fatalf("plugintest: start %s: %v", command.Path, err)
 	}
 	dispensed, err := connection.Dispense(wire.Name)
 	if err != nil {
-		t.Fatalf("plugintest: start %s: %v", binary, err)
+		t.Fatalf("plugintest: start %s: %v", command.Path, err)
 	}
 	return dispensed.(protocol.PusherClient)
 }

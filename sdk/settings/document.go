@@ -201,7 +201,7 @@ func (d *document) convert(schema any, text string) (any, error) {
 	if types["number"] || types["integer"] {
 		if f, err := strconv.ParseFloat(trimmed, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
 			switch {
-			case json.Valid([]byte(trimmed)) && (types["number"] || f == math.Trunc(f)):
+			case json.Valid([]byte(trimmed)) && !huge(json.Number(trimmed)) && (types["number"] || f == math.Trunc(f)):
 				return json.Number(trimmed), nil
 			case !isText && types["number"]:
 				return json.Number(strconv.FormatFloat(f, 'g', -1, 64)), nil
@@ -297,11 +297,34 @@ func parseAs[T any](text string, first byte) (T, bool) {
 		return none, false
 	}
 	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
-	if err != nil {
+	if err != nil || huge(parsed) {
 		return none, false
 	}
 	v, ok := parsed.(T)
 	return v, ok
+}
+
+// huge tells whether a value holds a number beyond float64. The validator computes with exact fractions, and one of
+// 1e999999999 would take it minutes.
+func huge(v any) bool {
+	switch v := v.(type) {
+	case json.Number:
+		f, err := v.Float64()
+		if err != nil {
+			return true
+		}
+		_, exponent, ok := strings.Cut(strings.ToLower(v.String()), "e")
+		return ok && f == 0 && len(exponent) > 4 // 1e-999999999 is 0 to strconv, and a fraction to the validator
+	case []any:
+		return slices.ContainsFunc(v, huge)
+	case map[string]any:
+		for _, member := range v {
+			if huge(member) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var typeWords = map[string]string{

@@ -95,6 +95,9 @@ func (c *checker) validate(prefix string, config []byte) []finding {
 	if err != nil {
 		return []finding{{Problem: Problem{Reason: "the configuration is not JSON"}}}
 	}
+	if huge(instance) {
+		return []finding{{Problem: Problem{Reason: "the configuration holds a number that is out of range"}}}
+	}
 	var found []finding
 	if err := c.schema.Validate(instance); err != nil {
 		var validation *jsonschema.ValidationError
