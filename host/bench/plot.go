@@ -10,7 +10,7 @@ import (
 // The plot's measures, in pixels.
 const (
 	plotWidth, plotHeight = 1000, 360
-	plotLeft, plotRight   = 70, 20
+	plotLeft, plotRight   = 70, 30
 	plotTop, plotBottom   = 56, 48
 )
 

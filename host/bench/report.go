@@ -165,6 +165,8 @@ func (f figure) runs() string {
 // number keeps three figures of a small number and groups the digits of a large one.
 func number(v float64) string {
 	switch {
+	case v == 0:
+		return "0"
 	case math.Abs(v) >= 1000:
 		digits := fmt.Sprintf("%.0f", v)
 		for i := len(digits) - 3; i > 0; i -= 3 {

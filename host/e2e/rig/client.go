@@ -166,7 +166,7 @@ func (c Client) PluginPID(ctx context.Context, name string) (int, error) {
 
 // DeadLetter is an item of GET /api/v1/gateway/dead-letters.
 type DeadLetter struct {
-	ID         json.RawMessage `json:"id"` // number or string: handed back as it came
+	ID         string          `json:"id"`
 	Pusher     string          `json:"pusher"`
 	DeliveryID string          `json:"delivery_id"`
 	UUID       string          `json:"uuid"`
@@ -201,7 +201,7 @@ func (c Client) DeadLetters(ctx context.Context, pusher string) ([]DeadLetter, e
 }
 
 // Replay sends the dead letters with these ids again.
-func (c Client) Replay(ctx context.Context, ids ...json.RawMessage) (replayed int, err error) {
+func (c Client) Replay(ctx context.Context, ids ...string) (replayed int, err error) {
 	var data struct{ Replayed int }
 	err = c.call(ctx, http.MethodPost, "/api/v1/gateway/dead-letters/replay", map[string]any{"ids": ids}, &data)
 	return data.Replayed, err
