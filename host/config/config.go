@@ -40,8 +40,8 @@ type Host struct {
 	GatewayMaxBody  settings.Bytes  `config:"gateway_max_body" default:"16MiB" min:"1KiB" max:"64MiB" doc:"Body of one request, at most."`
 	OrgMaxBacklog   int64           `config:"gateway_org_max_backlog" default:"0" min:"0" doc:"Rows of one organisation that may wait before its POSTs get 429; 0: only the journal's size limits."`
 	Journal         string          `config:"journal" doc:"Where accepted rows are kept: empty or files, segment files under the data folder. This version has no other."`
-	JournalMaxBytes settings.Bytes  `config:"journal_max_bytes" default:"10GiB" min:"1MiB" doc:"Size of the journal, at most; when it is reached, POSTs get 429."`
-	SegmentBytes    settings.Bytes  `config:"journal_segment_bytes" default:"64MiB" min:"64KiB" max:"128MiB" doc:"Size of one segment file. Space is given back in whole segments."`
+	JournalMaxBytes settings.Bytes  `config:"journal_max_bytes" default:"10GiB" min:"64KiB" doc:"Size of the journal, at most; when it is reached, POSTs get 429."`
+	SegmentBytes    settings.Bytes  `config:"journal_segment_bytes" default:"64MiB" min:"4KiB" max:"128MiB" doc:"Size of one segment file, at most a quarter of the journal. Space is given back in whole segments."`
 	IdempotencyTTL  time.Duration   `config:"idempotency_ttl" default:"24h" min:"1m" max:"720h" doc:"How long an Idempotency-Key is remembered."`
 	DeadLettersMax  settings.Bytes  `config:"dead_letters_max_bytes" default:"1GiB" min:"64KiB" doc:"Dead letters kept per pusher; when it is reached, that pusher waits and nothing is dropped."`
 	LogLevel        string          `config:"log_level" default:"info" enum:"trace,debug,info,warn,error" doc:"Least level that is logged."`

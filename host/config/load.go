@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rivergate/rivergate/host/server"
 	"github.com/rivergate/rivergate/sdk/settings"
 )
 
@@ -37,10 +38,10 @@ func Load(environ []string) (*Config, []settings.Problem) {
 	config := &Config{}
 	l.host(&config.Host)
 
-	l.pluginDir = config.PluginDir
-	if l.pluginDir == "" { // the host's part has problems and was not filled
-		l.pluginDir = cmp.Or(l.env[hostPrefix+"PLUGIN_DIR"], "bin/plugins")
+	if config.PluginDir == "" { // the host's part has problems and was not filled; the pushers are looked at all the same
+		config.PluginDir = cmp.Or(l.env[hostPrefix+"PLUGIN_DIR"], "bin/plugins")
 	}
+	l.pluginDir = config.PluginDir
 	config.Instances = l.instances()
 	config.Warnings = l.warnings
 	slices.SortStableFunc(l.problems, func(a, b settings.Problem) int { return strings.Compare(a.Variable, b.Variable) })
@@ -85,14 +86,15 @@ func (l *loader) host(h *Host) {
 	if len(found) > 0 {
 		return
 	}
-	l.checkListen(h)
-	for _, cidr := range h.TrustedProxies {
-		if _, err := parseNetwork(cidr); err != nil {
-			l.problem(hostPrefix+"TRUSTED_PROXIES", fmt.Sprintf("%q is no network: an address (10.1.2.3) or a CIDR (10.0.0.0/8)", cidr), "")
+	for _, text := range h.TrustedProxies {
+		if parseNetwork(text) == nil {
+			l.problem(hostPrefix+"TRUSTED_PROXIES", fmt.Sprintf("%q is no network: an address (10.1.2.3) or a CIDR (10.0.0.0/8)", text), "")
 		}
 	}
-	if h.SegmentBytes > h.JournalMaxBytes/2 {
-		l.problem(hostPrefix+"JOURNAL_SEGMENT_BYTES", fmt.Sprintf("%v is more than half of RIVERGATE_JOURNAL_MAX_BYTES, %v: space is given back in whole segments", h.SegmentBytes, h.JournalMaxBytes), "")
+	if err := server.CheckListen(h.Listen, h.Networks()); err != nil {
+		l.problem(hostPrefix+"LISTEN", strings.TrimPrefix(err.Error(), hostPrefix+"LISTEN: "), "")
+	} else if _, port, _ := net.SplitHostPort(h.Listen); !isPort(port) {
+		l.problem(hostPrefix+"LISTEN", fmt.Sprintf("%q has no port between 0 (any free one) and 65535", h.Listen), "")
 	}
 }
 
@@ -127,37 +129,30 @@ func refuseJournal(value string) string {
 	}
 }
 
-// checkListen is about the form of the address, and about who may send context headers to it.
-func (l *loader) checkListen(h *Host) {
-	variable := hostPrefix + "LISTEN"
-	host, port, err := net.SplitHostPort(h.Listen)
+// Networks are the trusted proxies; Load has checked them.
+func (h *Host) Networks() []*net.IPNet {
+	var list []*net.IPNet
+	for _, text := range h.TrustedProxies {
+		if network := parseNetwork(text); network != nil {
+			list = append(list, network)
+		}
+	}
+	return list
+}
+
+// parseNetwork reads a CIDR, or a single address; nil: it is neither.
+func parseNetwork(s string) *net.IPNet {
+	if ip := net.ParseIP(s); ip != nil {
+		if four := ip.To4(); four != nil {
+			ip = four
+		}
+		return &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}
+	}
+	_, network, err := net.ParseCIDR(s)
 	if err != nil {
-		l.problem(variable, fmt.Sprintf("%q is not an address with a port, such as 127.0.0.1:8080", h.Listen), "")
-		return
+		return nil
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		l.problem(variable, fmt.Sprintf("%q has no port between 0 (any free one) and 65535", h.Listen), "")
-	}
-	if !loopback(host) && len(h.TrustedProxies) == 0 {
-		l.problem(variable, fmt.Sprintf("%s can be reached from other machines, and anyone there could claim any organisation: listen on 127.0.0.1, or set RIVERGATE_TRUSTED_PROXIES to the networks whose X-Org-ID and X-User-ID are believed", h.Listen), "")
-	}
-}
-
-// loopback tells whether only this machine can reach a listener on host. A name counts only when it is localhost.
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	address, err := netip.ParseAddr(host)
-	return err == nil && address.IsLoopback()
-}
-
-// parseNetwork reads a CIDR, or a single address.
-func parseNetwork(s string) (netip.Prefix, error) {
-	if address, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(address, address.BitLen()), nil
-	}
-	return netip.ParsePrefix(s)
+	return network
 }
 
 // URL is where the client commands find the host: RIVERGATE_URL, else RIVERGATE_LISTEN, else its default. An address for
@@ -188,6 +183,11 @@ func variables(environ []string) map[string]string {
 	}
 	maps.DeleteFunc(env, func(_, value string) bool { return value == "" })
 	return env
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 func positive(s string) bool {

@@ -99,7 +99,6 @@ func TestOneProblemWithOneVariable(t *testing.T) {
 		"a name":                 {[]string{"RIVERGATE_LISTEN=example.org:8080"}, "RIVERGATE_LISTEN", "RIVERGATE_TRUSTED_PROXIES", ""},
 		"no network":             {[]string{"RIVERGATE_TRUSTED_PROXIES=10.0.0.0/33"}, "RIVERGATE_TRUSTED_PROXIES", "no network", ""},
 		"segment over the limit": {[]string{"RIVERGATE_JOURNAL_SEGMENT_BYTES=129MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "128MiB", ""},
-		"segment over the cap":   {[]string{"RIVERGATE_JOURNAL_MAX_BYTES=100MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "half of", ""},
 		"retries upside down": {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_RETRY_MIN=1m", "PLUGIN_FILE_RETRY_MAX=1s"},
 			"PLUGIN_FILE_RETRY_MIN", "longer than PLUGIN_FILE_RETRY_MAX", ""},
 		"no such org":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORGS=1,two"}, "PLUGIN_FILE_ORGS", `"two"`, ""},

@@ -1,0 +1,209 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/rivergate/rivergate/host/config"
+	"github.com/rivergate/rivergate/host/pluginhost"
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
+)
+
+func (c *cli) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Validate the configuration, without serving",
+		Long: `Validate everything that serve validates, with the same code, without serving: the RIVERGATE_… variables, the data
+folder, and for each enabled pusher its binary, its pinned hash and its own configuration. Plugins are started for that
+and stopped again; nothing is connected to. All problems are reported at once.
+
+` + exitCodesHelp,
+		Example: "  PLUGIN_FILE_ENABLED=true rivergate check\n  env $(cat /etc/rivergate.env) rivergate check --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.check(cmd.Context()) },
+	}
+}
+
+func (c *cli) check(ctx context.Context) error {
+	cfg, problems := config.Load(c.Environ)
+	found, err := c.checkPlugins(ctx, cfg, problems)
+	if err != nil {
+		return err
+	}
+	problems = append(problems, found...)
+	if c.json {
+		values, err := cfg.Masked()
+		if err != nil {
+			return err
+		}
+		err = c.printJSON(map[string]any{
+			"ok": len(problems) == 0, "problems": notNil(problems), "warnings": notNil(cfg.Warnings), "settings": values,
+		})
+		if err == nil && len(problems) > 0 {
+			err = &exitError{code: exitMistake}
+		}
+		return err
+	}
+	if len(problems) > 0 {
+		return c.refuse(problems, cfg.Warnings)
+	}
+	printProblems(c.Stderr, "Without effect:", cfg.Warnings)
+	fmt.Fprintf(c.Stdout, "The configuration is right.\n  listens on  %s\n  data        %s\n", cfg.Listen, cfg.DataDir)
+	for i := range cfg.Instances {
+		in := &cfg.Instances[i]
+		fmt.Fprintf(c.Stdout, "  pusher      %s (%s)\n", in.Name, pluginhost.BinaryName(protocol.KindPusher, in.Plugin()))
+	}
+	if len(cfg.Instances) == 0 {
+		fmt.Fprintln(c.Stdout, "  pusher      none: rows are refused until one is enabled, for example PLUGIN_FILE_ENABLED=true")
+	}
+	return nil
+}
+
+// checkPlugins looks at what Load cannot see: the data folder and, by starting them for a moment, the plugins. known are
+// the problems that Load found; none of them is told twice.
+func (c *cli) checkPlugins(ctx context.Context, cfg *config.Config, known []settings.Problem) (problems []settings.Problem, err error) {
+	if cfg.DataDir != "" {
+		problems = checkDataDir(cfg.DataDir)
+	}
+	isKnown := func(variable string) bool {
+		return slices.ContainsFunc(known, func(p settings.Problem) bool { return p.Variable == variable })
+	}
+	list := slices.DeleteFunc(instances(cfg), func(in pluginhost.Instance) bool {
+		return isKnown(in.Prefix+"ENABLED") || isKnown(in.Prefix+"USE") // there is nothing to start
+	})
+	if len(list) == 0 {
+		return problems, nil
+	}
+	host, cleanup, err := c.scratchHost(cfg)
+	if err != nil {
+		return nil, err
+	}
+	found := host.Check(ctx, list)
+	if err := errors.Join(host.Stop(ctx), cleanup()); err != nil {
+		return nil, fmt.Errorf("after the check: %w", err)
+	}
+	found = slices.DeleteFunc(found, func(p settings.Problem) bool { return isKnown(p.Variable) })
+	return append(problems, nameNearest(found, list)...), nil
+}
+
+// scratchHost is a plugin host with a folder of its own, beside a host that may be serving.
+func (c *cli) scratchHost(cfg *config.Config) (host *pluginhost.Host, cleanup func() error, err error) {
+	dir, err := os.MkdirTemp("", "rivergate-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a folder for the plugins: %w", err)
+	}
+	host, err = pluginhost.New(pluginhost.Options{
+		Dir: cfg.PluginDir, RunDir: dir, MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return host, func() error { return os.RemoveAll(dir) }, nil
+}
+
+// instances are the enabled pushers as the plugin host wants them.
+func instances(cfg *config.Config) []pluginhost.Instance {
+	list := make([]pluginhost.Instance, len(cfg.Instances))
+	for i := range cfg.Instances {
+		in := &cfg.Instances[i]
+		list[i] = pluginhost.Instance{
+			Name: in.Name, Plugin: in.Plugin(), Kind: protocol.KindPusher, SHA256: in.SHA256, PassEnv: in.PassEnv,
+			Prefix: in.Prefix, Vars: in.Own,
+		}
+	}
+	return list
+}
+
+// nameNearest adds what the plugin host cannot know: an unknown property may be a misspelt variable of the host's.
+func nameNearest(problems []settings.Problem, list []pluginhost.Instance) []settings.Problem {
+	for i := range problems {
+		p := &problems[i]
+		for _, in := range list {
+			bare, ok := strings.CutPrefix(p.Variable, in.Prefix)
+			if _, given := in.Vars[p.Variable]; !ok || !given || p.Nearest != "" {
+				continue
+			}
+			var known []string
+			for _, variable := range config.HostOwned(in.Prefix) {
+				known = append(known, strings.TrimPrefix(variable, in.Prefix))
+			}
+			if near := settings.Nearest(bare, known); near != "" && near != bare {
+				p.Nearest = in.Prefix + near
+			}
+		}
+	}
+	return problems
+}
+
+// checkDataDir tells whether the data folder can be written, or made. It makes nothing.
+func checkDataDir(dir string) []settings.Problem {
+	const variable = "RIVERGATE_DATA_DIR"
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return []settings.Problem{{Variable: variable, Reason: err.Error()}}
+	}
+	for {
+		info, err := os.Stat(at)
+		switch {
+		case err == nil && !info.IsDir():
+			return []settings.Problem{{Variable: variable, Reason: at + " is no folder"}}
+		case err == nil:
+			const write, enter = 2, 1
+			if err := syscall.Access(at, write|enter); err != nil {
+				return []settings.Problem{{Variable: variable, Reason: fmt.Sprintf("%s cannot be written: %v", at, err)}}
+			}
+			return nil
+		case !errors.Is(err, os.ErrNotExist) || at == filepath.Dir(at):
+			return []settings.Problem{{Variable: variable, Reason: err.Error()}}
+		}
+		at = filepath.Dir(at) // it would be made there
+	}
+}
+
+// refuse prints problems and ends with the exit code of a mistake.
+func (c *cli) refuse(problems, warnings []settings.Problem) error {
+	noun := "problems"
+	if len(problems) == 1 {
+		noun = "problem"
+	}
+	printProblems(c.Stderr, fmt.Sprintf("rivergate: %d %s with the configuration:", len(problems), noun), problems)
+	printProblems(c.Stderr, "Without effect:", warnings)
+	return &exitError{code: exitMistake}
+}
+
+// printProblems lists problems under a title, each with its variable, the reason and what was probably meant.
+func printProblems(w io.Writer, title string, problems []settings.Problem) {
+	if len(problems) == 0 {
+		return
+	}
+	fmt.Fprintln(w, title)
+	for _, p := range problems {
+		name := p.Variable
+		if name == "" {
+			name = "configuration"
+		}
+		fmt.Fprintf(w, "  %s: %s\n", name, p.Reason)
+		if p.Nearest != "" {
+			fmt.Fprintf(w, "    Did you mean %s?\n", p.Nearest)
+		}
+	}
+}
+
+// notNil is for JSON: an empty list is [], not null.
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

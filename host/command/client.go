@@ -1,0 +1,217 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rivergate/rivergate/host/config"
+)
+
+// maxAnswer bounds what is read of one answer, bytes; exports are streamed and know no bound.
+const maxAnswer = 64 << 20
+
+// client speaks to a running host.
+type client struct {
+	base string // without a slash at the end
+	org  uint64 // 0: the host's default
+	http *http.Client
+}
+
+// clientFlags adds what every command that speaks to a host takes.
+func (c *cli) clientFlags(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&c.url, "url", "", "address of the host (default $RIVERGATE_URL, else http://$RIVERGATE_LISTEN)")
+	cmd.PersistentFlags().Uint64Var(&c.org, "org", 0, "organisation to act for (default: the host's, 1)")
+}
+
+func (c *cli) client() (*client, error) {
+	base := c.url
+	if base == "" {
+		base = config.URL(c.Environ)
+	}
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	parsed, err := url.Parse(base)
+	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
+		return nil, mistake("%q is not an http address such as http://127.0.0.1:8080", base)
+	}
+	h := c.HTTP
+	if h == nil {
+		// No timeout over all: exports and ?wait= may take long. The connection and the first byte are bounded.
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.ResponseHeaderTimeout = 60 * time.Second
+		h = &http.Client{Transport: transport}
+	}
+	return &client{base: strings.TrimRight(base, "/"), org: c.org, http: h}, nil
+}
+
+// unreachableError: no answer came.
+type unreachableError struct {
+	url string
+	err error
+}
+
+func (e *unreachableError) Error() string { return fmt.Sprintf("cannot reach %s: %v", e.url, e.err) }
+func (e *unreachableError) Unwrap() error { return e.err }
+
+// apiError is an answer of the host that is not a success.
+type apiError struct {
+	Status     int           `json:"status"`
+	Code       string        `json:"code"`
+	Message    string        `json:"message"`
+	Details    apiDetails    `json:"details,omitzero"`
+	RequestID  string        `json:"request_id,omitempty"`
+	RetryAfter time.Duration `json:"-"`
+}
+
+type apiDetails struct {
+	Field  string       `json:"field,omitempty"`
+	Reason string       `json:"reason,omitempty"`
+	Errors []fieldError `json:"errors,omitempty"`
+}
+
+type fieldError struct {
+	Field  string `json:"field"`
+	Reason string `json:"reason"`
+}
+
+func (e *apiError) Error() string {
+	message := e.Message
+	if message == "" {
+		message = http.StatusText(e.Status)
+	}
+	for i, f := range e.Details.Errors {
+		if i == 3 {
+			message += fmt.Sprintf("; and %d more", len(e.Details.Errors)-i)
+			break
+		}
+		message += fmt.Sprintf("; %s: %s", f.Field, f.Reason)
+	}
+	return fmt.Sprintf("the host answered %d: %s", e.Status, message)
+}
+
+func (e *apiError) hint() string {
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "The host wants other credentials; see RIVERGATE_AUTH and RIVERGATE_INTERNAL_TOKEN there."
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		if e.RetryAfter > 0 {
+			return fmt.Sprintf("Try again in %v.", e.RetryAfter)
+		}
+		return "Try again later."
+	}
+	if e.RequestID != "" {
+		return "The host's log knows it as request " + e.RequestID + "."
+	}
+	return ""
+}
+
+// call makes one request and decodes the data of the answer into into (nil: dropped). message is the host's sentence.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, body, into any) (message string, err error) {
+	var reader io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return "", fmt.Errorf("encode request: %w", err)
+		}
+		reader = bytes.NewReader(encoded)
+	}
+	answer, err := c.do(ctx, method, path, query, reader, nil)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return "", &unreachableError{url: c.base + path, err: err}
+	}
+	var envelope struct {
+		Success *bool           `json:"success"`
+		Data    json.RawMessage `json:"data"`
+		Message string          `json:"message"`
+	}
+	if err := json.Unmarshal(raw, &envelope); err != nil || envelope.Success == nil {
+		return "", fmt.Errorf("%s answered %d with something that is not Rivergate's: %.80q", c.base+path, answer.StatusCode, raw)
+	}
+	if into != nil {
+		if err := json.Unmarshal(envelope.Data, into); err != nil {
+			return "", fmt.Errorf("decode answer of %s: %w", path, err)
+		}
+	}
+	return envelope.Message, nil
+}
+
+// do makes one request. An answer outside 2xx becomes an *apiError; otherwise the caller closes the body.
+func (c *client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
+	target := c.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("make request to %s: %w", target, err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.org > 0 {
+		request.Header.Set("X-Org-ID", strconv.FormatUint(c.org, 10))
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	answer, err := c.http.Do(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, &unreachableError{url: c.base, err: err}
+	}
+	if answer.StatusCode/100 == 2 {
+		return answer, nil
+	}
+	defer answer.Body.Close()
+	return nil, readError(answer)
+}
+
+// readError makes an *apiError of an answer, whoever gave it: a proxy in between does not speak our envelope.
+func readError(answer *http.Response) error {
+	var envelope struct {
+		Error apiError `json:"error"`
+	}
+	raw, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	_ = json.Unmarshal(raw, &envelope) // not ours: the status alone is told
+	e := &envelope.Error
+	e.Status = answer.StatusCode
+	if e.RequestID == "" {
+		e.RequestID = answer.Header.Get("X-Request-ID")
+	}
+	e.RetryAfter = retryAfter(answer.Header.Get("Retry-After"), time.Now())
+	return e
+}
+
+// retryAfter reads the header in both of its forms (RFC 9110, 10.2.3): seconds, or a date.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil && at.After(now) {
+		return at.Sub(now)
+	}
+	return 0
+}

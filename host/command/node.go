@@ -1,0 +1,271 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/rivergate/rivergate/host/config"
+	"github.com/rivergate/rivergate/host/pluginhost"
+	"github.com/rivergate/rivergate/host/server"
+	"github.com/rivergate/rivergate/services/gateway"
+	"github.com/rivergate/rivergate/services/gateway/delivery"
+	"github.com/rivergate/rivergate/services/gateway/intake"
+	"github.com/rivergate/rivergate/services/gateway/journal"
+	"github.com/rivergate/rivergate/services/platform/database"
+)
+
+// node is a host that serves: its parts in the order in which they start. They end in the opposite order.
+//
+//	database → journal → plugins (in parallel) → delivery → gateway → listener
+type node struct {
+	cfg   *config.Config
+	log   hclog.Logger
+	build build
+
+	registry *prometheus.Registry
+	db       *database.DB
+	journal  *journal.Files
+	plugins  *pluginhost.Host
+	delivery *delivery.Delivery
+	gateway  *gateway.Service
+	server   *server.Server
+
+	endDelivery context.CancelFunc
+	delivered   chan error // gets the end of delivery
+
+	stopOnce sync.Once
+	stopping atomic.Bool
+	deadline time.Time // of stopping in good order, set by beginStop
+}
+
+// slowStart is how long a plugin that does not introduce itself may hold up the intake. Its configuration is judged when
+// it has; until then its rows wait.
+const slowStart = 2 * time.Second
+
+// open makes every part, without serving. After an error close still is to be called.
+func (n *node) open(ctx context.Context) (err error) {
+	n.registry = prometheus.NewRegistry()
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.buildInfo())
+
+	if n.db, err = database.Open(ctx, filepath.Join(n.cfg.DataDir, "rivergate.db")); err != nil {
+		return err
+	}
+	n.journal, err = journal.Open(journal.Options{
+		Dir: filepath.Join(n.cfg.DataDir, "journal"), MaxBytes: int64(n.cfg.JournalMaxBytes), SegmentBytes: int64(n.cfg.SegmentBytes),
+		KeyTTL: n.cfg.IdempotencyTTL, Log: n.log.Named("journal"), Registry: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.plugins, err = pluginhost.New(pluginhost.Options{
+		Dir: n.cfg.PluginDir, RunDir: filepath.Join(n.cfg.DataDir, "run"), MTLS: n.cfg.PluginMTLS, HostVersion: n.build.Version,
+		StopTimeout: n.cfg.ShutdownTimeout, Log: n.log.Named("plugin"), Registry: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	pushers := make([]delivery.Pusher, len(n.cfg.Instances))
+	for i := range n.cfg.Instances {
+		pushers[i] = n.cfg.Instances[i].Pusher
+		pushers[i].Destination = n.plugins.Destination(n.cfg.Instances[i].Name)
+	}
+	n.delivery, err = delivery.Open(ctx, delivery.Options{
+		Journal: n.journal, DB: n.db, Pushers: pushers, DeadLettersMaxBytes: int64(n.cfg.DeadLettersMax),
+		OrgMaxBacklog: n.cfg.OrgMaxBacklog, Log: n.log.Named("delivery"), Registry: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.gateway, err = gateway.New(gateway.Options{
+		Journal: n.journal, Delivery: n.delivery, Plugins: pluginList{n.plugins}, Hold: n.cfg.GatewayHold,
+		Keys: keyRules[n.cfg.GatewayKeys], MaxRows: n.cfg.GatewayMaxRows, MaxBody: int64(n.cfg.GatewayMaxBody),
+		Log: n.log.Named("gateway"), Registry: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.server, err = server.New(server.Options{
+		Listen: n.cfg.Listen, Trusted: n.cfg.Networks(), InternalToken: n.cfg.InternalToken.Reveal(),
+		Routes: n.gateway.Routes(), Version: n.build.Version, Targets: n.cfg.Targets,
+		IdempotencyTTL: n.cfg.IdempotencyTTL, ShutdownTimeout: n.cfg.ShutdownTimeout / 2,
+		Ready: n.notReady, Status: n.status, Hurry: n.gateway.Hurry,
+		Log: n.log.Named("http"), Gatherer: n.registry,
+	})
+	return err
+}
+
+// keyRules are the words of RIVERGATE_GATEWAY_KEYS.
+var keyRules = map[string]intake.Keys{"warn": intake.KeysWarn, "strict": intake.KeysStrict, "off": intake.KeysOff}
+
+// run serves until ctx ends. listening is called once the address is known.
+func (n *node) run(ctx context.Context, listening func(net.Addr)) error {
+	// Bound before the plugins start: an address that is taken is told at once, and clients wait in line for the start.
+	listener, err := n.server.Listen(ctx)
+	if err != nil {
+		return &exitError{code: exitFailed, err: err, hint: "Is another host running? RIVERGATE_LISTEN names another address."}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := n.startPlugins(ctx, cancel); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	n.startDelivery(ctx)
+	n.log.Info("listening", "address", listener.Addr().String(), "pushers", len(n.cfg.Instances), "data", n.cfg.DataDir, "version", n.build.Version)
+	listening(listener.Addr())
+	stop := context.AfterFunc(ctx, n.beginStop)
+	defer stop()
+	err = n.server.Serve(ctx, listener)
+	var bad *problemsError
+	if cause := context.Cause(ctx); errors.As(cause, &bad) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+// startPlugins starts them all and waits for their first word, though not longer than slowStart. Configuration problems
+// end the host, also when they come later.
+func (n *node) startPlugins(ctx context.Context, cancel context.CancelCauseFunc) error {
+	first := make(chan error, 1)
+	go func() {
+		var err error
+		list := instances(n.cfg)
+		if problems := n.plugins.Start(ctx, list); len(problems) > 0 && ctx.Err() == nil {
+			err = &problemsError{nameNearest(problems, list)}
+			cancel(err)
+		}
+		first <- err
+	}()
+	slow := time.NewTimer(slowStart)
+	defer slow.Stop()
+	select {
+	case err := <-first:
+		return err
+	case <-slow.C:
+		n.log.Warn("a plugin takes long to start; serving without it")
+		return nil
+	}
+}
+
+// startDelivery lets delivery run until close ends it.
+func (n *node) startDelivery(ctx context.Context) {
+	ctx, n.endDelivery = context.WithCancel(context.WithoutCancel(ctx))
+	n.delivered = make(chan error, 1)
+	go func() { n.delivered <- n.delivery.Run(ctx) }()
+}
+
+// beginStop makes the host not ready and starts the clock of stopping in good order.
+func (n *node) beginStop() {
+	n.stopOnce.Do(func() {
+		n.deadline = time.Now().Add(n.cfg.ShutdownTimeout)
+		n.stopping.Store(true)
+		n.log.Info("stopping", "timeout", n.cfg.ShutdownTimeout.String())
+	})
+}
+
+// close ends every part that was made, the last first. What is not done by the deadline is cut short; nothing that was
+// accepted is lost by that.
+func (n *node) close(ctx context.Context) error {
+	n.beginStop()
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	if n.gateway != nil {
+		errs = append(errs, n.gateway.Close())
+	}
+	deliveryEnds := n.delivered
+	if n.endDelivery != nil {
+		n.endDelivery()
+		// A quarter of the time is left for the plugins. Those that are stopped end the streams that still wait.
+		timer := time.NewTimer(time.Until(n.deadline) - n.cfg.ShutdownTimeout/4)
+		select {
+		case err := <-deliveryEnds:
+			errs, deliveryEnds = append(errs, err), nil
+		case <-timer.C:
+			n.log.Warn("delivery does not end in time; what is in flight is sent again after the next start")
+		}
+		timer.Stop()
+	}
+	if n.plugins != nil {
+		within, cancel := context.WithDeadline(ctx, n.deadline)
+		if err := n.plugins.Stop(within); err != nil {
+			n.log.Warn("plugins did not all end in good order", "error", err)
+		}
+		cancel()
+	}
+	if deliveryEnds != nil {
+		errs = append(errs, <-deliveryEnds)
+	}
+	if n.journal != nil {
+		errs = append(errs, n.journal.Close())
+	}
+	if n.db != nil {
+		errs = append(errs, n.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// notReady is what keeps the host from taking rows now.
+func (n *node) notReady() []server.NotReady {
+	if n.stopping.Load() {
+		return []server.NotReady{{Part: "host", Reason: "stopping"}}
+	}
+	if s := n.journal.Stats(); !s.Writable {
+		return []server.NotReady{{Part: "journal", Reason: s.Reason}}
+	}
+	return nil
+}
+
+func (n *node) status() server.Parts {
+	stats := n.journal.Stats()
+	parts := server.Parts{Plugins: map[string]server.PluginState{}, Journal: server.Journal{Bytes: stats.Bytes, Segments: stats.Segments}}
+	if !stats.Oldest.IsZero() {
+		parts.Journal.OldestAgeMS = time.Since(stats.Oldest).Milliseconds()
+	}
+	for _, p := range n.plugins.Status() {
+		parts.Plugins[p.Name] = server.PluginState{Kind: string(p.Kind), State: string(p.State)}
+	}
+	return parts
+}
+
+func (n *node) buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "rivergate_build_info", Help: "1; its labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": n.build.Version, "commit": n.build.Commit, "go": n.build.Go},
+	}, func() float64 { return 1 })
+}
+
+// pluginList is the plugin host as the gateway's routes want it.
+type pluginList struct{ host *pluginhost.Host }
+
+// Status lists the instances, and the binaries of the plugin folder that none of them runs.
+func (l pluginList) Status() []gateway.Plugin {
+	var list []gateway.Plugin
+	used := map[string]bool{}
+	for _, s := range l.host.Status() {
+		used[s.Binary] = true
+		list = append(list, gateway.Plugin{
+			Name: s.Name, Kind: string(s.Kind), Binary: filepath.Base(s.Binary), Version: s.Version, Protocol: s.Protocol, SHA256: s.SHA256,
+			State: string(s.State), Reason: s.Reason, Capabilities: s.Capabilities, ConfigSchema: s.ConfigSchema,
+			Restarts: s.Restarts, PID: s.PID, RSSBytes: s.RSSBytes, LastError: s.LastError,
+		})
+	}
+	return list
+}
+
+// Reload replaces the process of one instance.
+func (l pluginList) Reload(ctx context.Context, name string) error {
+	err := l.host.Reload(ctx, name)
+	if errors.Is(err, pluginhost.ErrUnknown) {
+		return fmt.Errorf("%w: %s", gateway.ErrUnknownPlugin, name)
+	}
+	return err
+}
