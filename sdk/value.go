@@ -226,10 +226,11 @@ func valueEnd(b []byte, i int) int {
 	}
 }
 
-// keyIs compares a quoted name without allocating when it has no escapes.
+// keyIs compares a quoted name with the name as Fields yields it, without allocating when it has no escapes.
 func keyIs(quoted []byte, name string) bool {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1:len(quoted)-1]) == name
+	inner := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return string(inner) == name
 	}
 	return unquote(quoted) == name
 }
