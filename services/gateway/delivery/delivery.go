@@ -8,7 +8,8 @@
 //	                                                               └→ dead letter (durable before the cursor)
 //
 // A row is settled when it is delivered, skipped or dead-lettered. The cursor is the position of the first unsettled row.
-// Rows settled beyond the cursor are remembered in memory only: after a crash they are sent again, with the same position.
+// Rows settled beyond the cursor are remembered in memory only: after a crash of the host they are sent again, with the
+// same position. So are rows whose acknowledgement came less than a flush (100 ms) before the crash.
 package delivery
 
 import (
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
 )
 
 // Destination is one pusher instance as delivery sees it. The plugin host provides it.
@@ -66,18 +68,18 @@ const (
 type Pusher struct {
 	Name string `config:"-"`
 
-	BatchRows     int           `config:"batch_rows" default:"1000" min:"1" max:"100000" doc:"Rows in one batch, at most."`
-	BatchBytes    int64         `config:"batch_bytes" default:"1048576" min:"1" max:"33554432" doc:"Bytes in one batch, at most; a larger row goes alone."`
-	BatchWait     time.Duration `config:"batch_wait" default:"5ms" min:"0s" max:"1m" doc:"How long a batch waits to fill up."`
-	Window        int           `config:"window" default:"8" min:"1" max:"64" doc:"Batches in flight, at most."`
-	Order         Order         `config:"order" default:"key" enum:"key,none" doc:"key: rows of one uuid stay in order; none: a retry lets others pass."`
-	Timeout       time.Duration `config:"timeout" default:"30s" min:"100ms" max:"1h" doc:"A plugin that acknowledges nothing for so long is killed and restarted."`
-	RetryMin      time.Duration `config:"retry_min" default:"200ms" min:"1ms" max:"1h" doc:"First backoff after a failure; doubles with jitter."`
-	RetryMax      time.Duration `config:"retry_max" default:"30s" min:"1ms" max:"24h" doc:"Longest backoff."`
-	RetryAttempts int           `config:"retry_attempts" default:"20" min:"0" max:"1000000" doc:"Failed attempts after which a row goes to the dead letters; 0: never. Attempts while the destination accepts nothing at all do not count."`
-	MaxBacklog    int64         `config:"max_backlog" default:"0" min:"0" doc:"Rows that may wait for this pusher before POSTs get 429; 0: only the journal's size limits."`
-	Orgs          []string      `config:"orgs" doc:"Organisations whose rows go to this pusher; empty: all."`
-	Start         Start         `config:"start" default:"new" enum:"new,oldest" doc:"Where a pusher begins that has no cursor: new rows only, or all that the journal holds."`
+	BatchRows     int            `config:"batch_rows" default:"1000" min:"1" max:"100000" doc:"Rows in one batch, at most."`
+	BatchBytes    settings.Bytes `config:"batch_bytes" default:"1MiB" min:"1" max:"33554432" doc:"Bytes in one batch, at most; a larger row goes alone."`
+	BatchWait     time.Duration  `config:"batch_wait" default:"5ms" min:"0s" max:"1m" doc:"How long a batch waits to fill up."`
+	Window        int            `config:"window" default:"8" min:"1" max:"64" doc:"Batches in flight, at most."`
+	Order         Order          `config:"order" default:"key" enum:"key,none" doc:"key: rows of one uuid stay in order; none: a retry lets others pass."`
+	Timeout       time.Duration  `config:"timeout" default:"30s" min:"100ms" max:"1h" doc:"A plugin that acknowledges nothing for so long is killed and restarted."`
+	RetryMin      time.Duration  `config:"retry_min" default:"200ms" min:"1ms" max:"1h" doc:"First backoff after a failure; doubles with jitter."`
+	RetryMax      time.Duration  `config:"retry_max" default:"30s" min:"1ms" max:"24h" doc:"Longest backoff."`
+	RetryAttempts int            `config:"retry_attempts" default:"20" min:"0" max:"1000000" doc:"Failed attempts after which a row goes to the dead letters; 0: never. Attempts while the destination accepts nothing at all do not count."`
+	MaxBacklog    int64          `config:"max_backlog" default:"0" min:"0" doc:"Rows that may wait for this pusher before POSTs get 429; 0: only the journal's size limits."`
+	Orgs          []string       `config:"orgs" doc:"Organisations whose rows go to this pusher; empty: all."`
+	Start         Start          `config:"start" default:"new" enum:"new,oldest" doc:"Where a pusher begins that has no cursor: new rows only, or all that the journal holds."`
 
 	Destination Destination `config:"-"`
 }
