@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rivergate/rivergate/sdk"
+)
+
+// Format is how a row becomes text.
+type Format string
+
+// The formats.
+const (
+	jsonLines Format = "jsonl"
+	csv       Format = "csv"
+)
+
+const (
+	linePrefix = `{"position":`
+	csvHeader  = "position,org_id,uuid,index,received_at,data\n"
+)
+
+// errNotALine: the text does not start like one of ours.
+var errNotALine = errors.New("not a line of this pusher")
+
+// header opens every new file.
+func (f Format) header() string {
+	if f == csv {
+		return csvHeader
+	}
+	return ""
+}
+
+// appendLine writes one row, newline included.
+func (f Format) appendLine(line []byte, row sdk.Row) []byte {
+	if f == csv {
+		return appendCSV(line, row)
+	}
+	line = append(line, linePrefix...)
+	line = strconv.AppendUint(line, row.Position(), 10)
+	line = append(line, `,"org_id":`...)
+	line = strconv.AppendUint(line, row.OrgID(), 10)
+	line = append(line, `,"uuid":`...)
+	line = appendQuoted(line, row.UUID())
+	line = append(line, `,"index":`...)
+	if index, ok := row.Index(); ok {
+		line = strconv.AppendInt(line, int64(index), 10)
+	} else {
+		line = append(line, "null"...)
+	}
+	line = append(line, `,"received_at":"`...)
+	line = row.ReceivedAt().UTC().AppendFormat(line, time.RFC3339Nano)
+	line = append(line, `","data":`...)
+	line = appendData(line, row.JSON())
+	return append(line, "}\n"...)
+}
+
+func appendCSV(line []byte, row sdk.Row) []byte {
+	line = strconv.AppendUint(line, row.Position(), 10)
+	line = append(line, ',')
+	line = strconv.AppendUint(line, row.OrgID(), 10)
+	line = append(line, ',')
+	line = appendField(line, []byte(row.UUID()))
+	line = append(line, ',')
+	if index, ok := row.Index(); ok {
+		line = strconv.AppendInt(line, int64(index), 10)
+	}
+	line = append(line, ',')
+	line = row.ReceivedAt().UTC().AppendFormat(line, time.RFC3339Nano)
+	line = append(line, ',')
+	line = appendField(line, appendData(nil, row.JSON()))
+	return append(line, '\n')
+}
+
+// appendField quotes as RFC 4180 says, where it must.
+func appendField(line, value []byte) []byte {
+	if !bytes.ContainsAny(value, "\",\r\n") {
+		return append(line, value...)
+	}
+	line = append(line, '"')
+	line = append(line, bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...)
+	return append(line, '"')
+}
+
+// appendData writes the client's own bytes. A raw newline can only be white space between two tokens (inside a string
+// JSON forbids it); as a line must stay one line, the white space goes then, and nothing else.
+func appendData(line, data []byte) []byte {
+	if bytes.IndexByte(data, '\n') < 0 && bytes.IndexByte(data, '\r') < 0 {
+		return append(line, data...)
+	}
+	buf := bytes.NewBuffer(line)
+	if err := json.Compact(buf, data); err != nil {
+		return append(line, bytes.Map(newlineToBlank, data)...)
+	}
+	return buf.Bytes()
+}
+
+func newlineToBlank(r rune) rune {
+	if r == '\n' || r == '\r' {
+		return ' '
+	}
+	return r
+}
+
+func appendQuoted(line []byte, text string) []byte {
+	plain := utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) < 0
+	if plain {
+		line = append(line, '"')
+		line = append(line, text...)
+		return append(line, '"')
+	}
+	quoted, err := json.Marshal(text)
+	if err != nil { // a string always marshals
+		return append(line, `""`...)
+	}
+	return append(line, quoted...)
+}
+
+// formatOf tells by the first byte of a record which format it is in: a configuration may have changed since.
+func formatOf(text []byte) Format {
+	if len(text) > 0 && (text[0] >= '0' && text[0] <= '9' || bytes.HasPrefix(text, []byte(csvHeader))) {
+		return csv
+	}
+	return jsonLines
+}
+
+// recordEnd is the length of the first whole record of text, newline included; 0 when there is none.
+func recordEnd(text []byte) int {
+	if formatOf(text) != csv {
+		return bytes.IndexByte(text, '\n') + 1
+	}
+	quoted := false
+	for i, c := range text {
+		switch {
+		case c == '"':
+			quoted = !quoted
+		case c == '\n' && !quoted:
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// readPosition reads the position back out of a record.
+func readPosition(record []byte) (uint64, error) {
+	if formatOf(record) != csv {
+		var ok bool
+		if record, ok = bytes.CutPrefix(record, []byte(linePrefix)); !ok {
+			return 0, errNotALine
+		}
+	}
+	digits, _, ok := bytes.Cut(record, []byte(","))
+	position, err := strconv.ParseUint(string(digits), 10, 64)
+	if !ok || err != nil {
+		return 0, errNotALine
+	}
+	return position, nil
+}
