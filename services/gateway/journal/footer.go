@@ -75,8 +75,7 @@ func encodeFooter(s *segment) (*trailer, []byte) {
 	for _, v := range [...]uint32{t.nIndex, t.nOrgs, t.nKeys, t.crcIndex, t.crcOrgs, t.crcKeys} {
 		b = le.AppendUint32(b, v)
 	}
-	b = append(b, 0, 0, 0, 0)
-	b = le.AppendUint32(b, 0)
+	b = append(b, make([]byte, trailerSize-4-(len(b)-from))...)
 	b = le.AppendUint32(b, crc32.Checksum(b[from:], castagnoli))
 	return t, b
 }

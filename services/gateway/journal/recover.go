@@ -264,8 +264,8 @@ func (f *Files) activate(all []*found, floor uint64) {
 		w.next = last.seg.end
 		_ = w.file.Allocate(max(f.opts.SegmentBytes, w.off))
 	case last.footed || !last.headed && last.seg.records == 0:
-		// The active segment is gone, and with it the knowledge of how far it went.
-		w.next = max(w.next, fresh)
+		// The active segment is gone, and with it the knowledge of how far it went: no further than it had bytes.
+		w.next = max(w.next+maxSegmentBytes, fresh)
 		f.log.Error("the newest segment is missing or damaged; positions go on far above", "last_segment", last.seg.name, "next_position", w.next)
 	}
 	if f.base == 0 {
@@ -309,10 +309,6 @@ func (f *Files) recoverKeys(all []*found, sidecars []uint64) error {
 		room -= len(d.keys)
 	}
 	for _, first := range slices.Backward(sidecars) {
-		if slices.ContainsFunc(all, func(s *found) bool { return s.seg.first == first }) {
-			// The segment was not removed any more, so its keys are there twice.
-			continue
-		}
 		sc, keys, err := f.readSidecar(first)
 		if errors.Is(err, errFooter) {
 			f.log.Error("damaged file of idempotency keys; left alone", "name", keysName(first))
@@ -328,10 +324,12 @@ func (f *Files) recoverKeys(all []*found, sidecars []uint64) error {
 		}
 	}
 	slices.Reverse(f.sidecars)
+	next := uint64(0) // a key may be in two files when a release was cut short
 	for _, keys := range slices.Backward(lists) {
 		for i := range keys {
-			if keys[i].at > oldest {
+			if keys[i].at > oldest && keys[i].position >= next {
 				f.keys.add(&keys[i])
+				next = keys[i].position + 1
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
 )
 
 // The keys of a segment outlive it in a sidecar file under the same number: magic, count and checksum, entries of 64 bytes.
@@ -76,9 +77,9 @@ func (f *Files) release() error {
 func (f *Files) keepKeys(s *segment) error {
 	oldest := f.keys.oldest(f.opts.Now())
 	f.mu.Lock()
-	last := s.lastKeyAt
+	newest := s.lastKeyAt
 	f.mu.Unlock()
-	if last <= oldest {
+	if newest <= oldest {
 		return nil
 	}
 	d, err := f.details(s, nil)
@@ -86,29 +87,31 @@ func (f *Files) keepKeys(s *segment) error {
 		return err
 	}
 	keys := d.keys
-	var merged *sidecar
-	if n := len(f.sidecars); n > 0 && f.sidecars[n-1].bytes < mergeBytes && f.sidecars[n-1].lastAt > oldest && f.sidecars[n-1].first < s.first {
-		_, before, err := f.readSidecar(f.sidecars[n-1].first)
-		switch {
-		case err == nil:
-			merged = &f.sidecars[n-1]
-			keys = append(before, keys...)
-		case !errors.Is(err, errFooter):
+	var last *sidecar
+	if n := len(f.sidecars); n > 0 && (f.sidecars[n-1].bytes < mergeBytes || f.sidecars[n-1].first >= s.first) {
+		last = &f.sidecars[n-1]
+		_, before, err := f.readSidecar(last.first)
+		if err != nil && !errors.Is(err, errFooter) {
 			return err
 		}
+		// It has this segment's keys already when a release was cut short.
+		before = slices.DeleteFunc(before, func(e keyEntry) bool { return e.position >= s.first })
+		keys = append(before, keys...)
 	}
 	sc, err := f.writeSidecar(s.first, keys, oldest)
 	if err != nil {
 		return err
 	}
-	if merged != nil {
-		if err := f.fs.Remove(filepath.Join(f.opts.Dir, keysName(merged.first))); err != nil {
-			f.log.Warn("cannot remove a file of idempotency keys", "name", keysName(merged.first), "error", err)
-		}
-		*merged = sc
+	if last == nil {
+		f.sidecars = append(f.sidecars, sc)
 		return nil
 	}
-	f.sidecars = append(f.sidecars, sc)
+	if last.first != sc.first {
+		if err := f.fs.Remove(filepath.Join(f.opts.Dir, keysName(last.first))); err != nil {
+			f.log.Warn("cannot remove a file of idempotency keys", "name", keysName(last.first), "error", err)
+		}
+	}
+	*last = sc
 	return nil
 }
 

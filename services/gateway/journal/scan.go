@@ -22,7 +22,7 @@ const (
 )
 
 func newWindow(f file, size int64) *window {
-	return &window{f: f, size: size, buf: make([]byte, 0, windowBytes)}
+	return &window{f: f, size: size, buf: make([]byte, 0, min(windowBytes, max(size, 0)))}
 }
 
 // peek returns n bytes at off, fewer only at the end of the file. They are valid until the next call. n ≤ windowBytes.

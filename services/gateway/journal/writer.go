@@ -224,7 +224,7 @@ func (f *Files) answerAll(line []*request, err error) int {
 func (f *Files) writeGroup() error {
 	w := &f.writer
 	if w.buf == nil {
-		w.buf = make([]byte, 0, gatherBytes)
+		w.buf = make([]byte, 0, directBytes) // grows to gatherBytes when there is much to do
 	}
 	off := w.off
 	flush := func(b []byte) error {
