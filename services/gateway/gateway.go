@@ -29,6 +29,8 @@ const (
 // Delivery is what the routes need of package delivery.
 type Delivery interface {
 	Steering
+	DeadLetters
+	Tail
 
 	// Names are the enabled pushers that take this org's rows.
 	Names(org uint64) []string

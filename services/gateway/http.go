@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/rivergate/rivergate/services/gateway/intake"
 	"github.com/rivergate/rivergate/services/platform/api"
@@ -49,6 +50,29 @@ type batchParams struct {
 
 type nameParam struct {
 	Name string `path:"name"`
+}
+
+type idParam struct {
+	ID string `path:"id"`
+}
+
+type letterParams struct {
+	Pusher string    `query:"pusher"`
+	UUID   string    `query:"uuid"`
+	Class  string    `query:"class"`
+	Since  time.Time `query:"since" description:"Failed at this time or later."`
+	Until  time.Time `query:"until" description:"Failed before this time."`
+}
+
+type letterListParams struct {
+	letterParams
+	Cursor string `query:"cursor" description:"next_cursor of the answer before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"20"`
+}
+
+type tailParams struct {
+	Pusher string  `query:"pusher"`
+	Sample float64 `query:"sample" exclusiveMinimum:"0" maximum:"1" default:"1" description:"Share of the rows that are shown."`
 }
 
 type deliveryParam struct {
@@ -118,7 +142,45 @@ func (s *Service) watchRoutes() []api.Route {
 	}
 }
 
-func (s *Service) letterRoutes() []api.Route { return nil }
+func (s *Service) letterRoutes() []api.Route {
+	const path = prefix + "/dead-letters"
+	return []api.Route{
+		{
+			Method: http.MethodGet, Path: path, ID: "listDeadLetters", Tag: tagLetters,
+			Summary: "Rows that were not delivered, newest first", Params: letterListParams{},
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[api.List[DeadLetter]]{}}}, Handler: s.listLetters,
+		},
+		{
+			Method: http.MethodGet, Path: path + "/export", ID: "exportDeadLetters", Tag: tagLetters,
+			Summary: "All of them, one a line, oldest first", Params: letterParams{},
+			Answers: []api.Answer{{Status: http.StatusOK, Type: lineTypes[0], Body: ""}}, Handler: s.exportLetters,
+		},
+		{
+			Method: http.MethodGet, Path: path + "/{id}", ID: "getDeadLetter", Tag: tagLetters,
+			Summary: "One of them", Params: idParam{},
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[DeadLetter]{}}},
+			Errors:  []int{http.StatusNotFound}, Handler: s.showLetter,
+		},
+		{
+			Method: http.MethodPost, Path: path + "/replay", ID: "replayDeadLetters", Tag: tagLetters,
+			Summary: "Send rows again", About: "A row that succeeds leaves the list.", Body: ReplayBody{},
+			Answers: []api.Answer{{Status: http.StatusAccepted, Body: api.Envelope[Replayed]{}}},
+			Errors:  []int{http.StatusUnprocessableEntity}, Handler: s.replayLetters,
+		},
+		{
+			Method: http.MethodDelete, Path: path, ID: "deleteDeadLetters", Tag: tagLetters,
+			Summary: "Give rows up", Body: Selection{},
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Deleted]{}}},
+			Errors:  []int{http.StatusUnprocessableEntity}, Handler: s.deleteLetters,
+		},
+		{
+			Method: http.MethodGet, Path: prefix + "/tail", ID: "tail", Tag: tagWatch,
+			Summary: "Accepted, delivered and dead rows as they happen", About: "Server-sent events. A reader that is too slow misses some.",
+			Params:  tailParams{},
+			Answers: []api.Answer{{Status: http.StatusOK, Type: "text/event-stream", Body: ""}}, Handler: s.tail,
+		},
+	}
+}
 
 func (s *Service) pluginRoutes() []api.Route {
 	return []api.Route{

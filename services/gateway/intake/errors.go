@@ -5,7 +5,10 @@ import (
 	"strings"
 )
 
-const tooDeep = "nested deeper than 128 levels"
+const (
+	tooDeep  = "nested deeper than 128 levels"
+	maxPlace = 120 // bytes of a place in a message
+)
 
 // SyntaxError: the body is not JSON, or not JSON that is taken (UTF-8, depth).
 type SyntaxError struct {
@@ -128,7 +131,7 @@ func place(prefix []byte) string {
 			}
 			out.WriteString(short(l.key))
 		}
-		if out.Len() > 200 {
+		if out.Len() > maxPlace {
 			out.WriteString("…")
 			break
 		}
