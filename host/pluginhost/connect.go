@@ -140,7 +140,7 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 	if !timedOut && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return nil, explainStart(p, timedOut, time.Since(began).Round(time.Millisecond), err)
+	return nil, explainStart(p, timedOut, h.opts.StartTimeout, err)
 }
 
 func dispense(client *plugin.Client) (protocol.PusherClient, error) {
@@ -177,7 +177,7 @@ func (r *running) introduce(ctx context.Context, hostVersion string, in Instance
 		return r.failedCall("description", err)
 	}
 	if desc.Kind != in.Kind {
-		return fmt.Errorf("the plugin says that it is a %s, its file is named as a %s", desc.Kind, in.Kind)
+		return fmt.Errorf("the plugin says that its kind is %s, its file name says %s", desc.Kind, in.Kind)
 	}
 	if desc.NeedsTrigger {
 		return errors.New("the plugin needs the trigger of each row, which this version of Rivergate does not look up yet")

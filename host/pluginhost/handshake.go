@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -87,7 +88,7 @@ func (h *handshake) check(s said) error {
 		return fmt.Errorf("the plugin speaks version %s of go-plugin's core protocol, this host speaks 1: build it with a current SDK", s.core)
 	}
 	if s.protocol != "grpc" {
-		return fmt.Errorf("the plugin speaks %q, this host speaks grpc only: build it with Rivergate's SDK", s.protocol)
+		return fmt.Errorf("the plugin speaks %s, this host speaks grpc only: build it with Rivergate's SDK", cmp.Or(s.protocol, "net/rpc"))
 	}
 	if v, err := strconv.Atoi(s.version); err != nil || !slices.Contains(h.versions, v) {
 		return fmt.Errorf("the plugin speaks version %s of the plugin protocol, this host speaks %v: use a plugin and a host that belong together", s.version, h.versions)

@@ -172,8 +172,14 @@ func (r *running) checkIdle() {
 	}
 }
 
-// retireSessions asks the streams to end in good order and waits for that, as long as ctx lasts. No new one opens.
+// retireSessions asks the streams to end in good order and waits for that, half of the time that ctx has: the rest is for
+// draining. No new one opens.
 func (r *running) retireSessions(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+		ctx = half
+	}
 	r.sessMu.Lock()
 	if !r.closing {
 		r.closing = true

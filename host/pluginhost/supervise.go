@@ -54,6 +54,9 @@ func newSupervisor(h *Host, in Instance) *supervisor {
 func (s *supervisor) run(ctx context.Context, release <-chan struct{}) {
 	defer close(s.done)
 	r, err := s.begin(ctx, release)
+	if configured(err) {
+		<-ctx.Done() // Start has the problems, and stops the host
+	}
 	retry := newRetry(s.h.pace)
 	for {
 		var delay time.Duration

@@ -13,7 +13,15 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 )
+
+// sleepForEver: an empty select would be found out as a deadlock.
+func sleepForEver() {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
 
 func main() {
 	switch os.Getenv("NOTAPLUGIN") {
@@ -23,10 +31,10 @@ func main() {
 	case "silent":
 	case "hang":
 		fmt.Println("Hello, I am a server and listen for ever")
-		select {}
+		sleepForEver()
 	case "handshake":
 		fmt.Println(os.Getenv("HANDSHAKE"))
-		select {}
+		sleepForEver()
 	default:
 		fmt.Println("Hello, world")
 	}
