@@ -63,12 +63,16 @@ func (f *File) Health(context.Context) error {
 	return nil
 }
 
+func (f *File) ledgerPath() string {
+	return filepath.Join(f.template.base, ".rivergate-"+safeName(f.instance)+".positions")
+}
+
 // start opens the ledger and brings it up to what the files hold.
 func (f *File) start() error {
 	if f.ledger != nil {
 		return nil
 	}
-	ledger, err := openLedger(filepath.Join(f.template.base, ".rivergate-"+safeName(f.instance)+".positions"))
+	ledger, err := openLedger(f.ledgerPath())
 	if errors.Is(err, errLocked) {
 		return sdk.Throttle(100*time.Millisecond, err)
 	}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rivergate/rivergate/sdk"
+)
+
+// smallDisk is real files with room for so many bytes more, and a sync that may fail.
+type smallDisk struct {
+	mu       sync.Mutex
+	room     int
+	syncFail error
+}
+
+func (d *smallDisk) create(path string) (handle, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return &smallFile{File: file, disk: d}, nil
+}
+
+type smallFile struct {
+	*os.File
+	disk *smallDisk
+}
+
+func (f *smallFile) WriteAt(p []byte, off int64) (int, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	fits := min(len(p), f.disk.room)
+	n, err := f.File.WriteAt(p[:fits], off)
+	f.disk.room -= n
+	if err == nil && fits < len(p) {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+func (f *smallFile) Sync() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.disk.syncFail; err != nil {
+		f.disk.syncFail = nil
+		return err
+	}
+	return f.File.Sync()
+}
+
+func TestAFullDiskLeavesNoHalfLineAndIsRetried(t *testing.T) {
+	dir := t.TempDir()
+	h, f := start(t, map[string]any{"path": dir + "/{uuid}.jsonl"})
+	disk := &smallDisk{room: 300}
+	f.files.create = disk.create
+	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	outcomes := h.Deliver(frameAt(2, "a", `{}`), frameAt(3, "b", `{}`, `{}`, `{}`))
+	require.Len(t, outcomes, 4, "all or nothing")
+	for _, o := range outcomes {
+		require.Equal(t, sdk.Retry, o.Class)
+		require.Equal(t, "disk_full", o.Code)
+	}
+	require.Equal(t, map[uint64]int{1: 1}, read(t, dir))
+	disk.room = 1 << 20
+	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`), frameAt(3, "b", `{}`, `{}`, `{}`)))
+	requireOnce(t, read(t, dir), 1, 5)
+}
+
+func TestASyncThatFailsTakesTheRowsBack(t *testing.T) {
+	dir := t.TempDir()
+	h, f := start(t, map[string]any{"path": dir + "/x.jsonl"})
+	disk := &smallDisk{room: 1 << 20}
+	f.files.create = disk.create
+	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	disk.syncFail = errors.New("input/output error")
+	outcomes := h.Deliver(frameAt(2, "a", `{}`))
+	require.Len(t, outcomes, 1)
+	require.Equal(t, sdk.Retry, outcomes[0].Class)
+	require.Equal(t, map[uint64]int{1: 1}, read(t, dir))
+	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`)))
+	requireOnce(t, read(t, dir), 1, 2)
+}
+
+// The same on a real file system that is full: the ledger lies on it, too.
+func TestAFullFileSystemIsSurvived(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("rivergate-test", dir, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skipf("needs the right to mount a tmpfs of 256 KiB (root): %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
+	config := map[string]any{"path": dir + "/{uuid}.jsonl"}
+	h, f := start(t, config)
+	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	ballast := dir + "/ballast"
+	require.ErrorIs(t, os.WriteFile(ballast, make([]byte, 1<<20), 0o640), syscall.ENOSPC)
+	rows := make([]string, 100)
+	for i := range rows {
+		rows[i] = fmt.Sprintf(`{"n":%d,"text":"0123456789012345678901234567890123456789"}`, i)
+	}
+	for range 3 {
+		outcomes := h.Deliver(frameAt(2, "b", rows...))
+		require.Len(t, outcomes, len(rows))
+		require.Equal(t, "disk_full", outcomes[0].Code)
+	}
+	crash(t, f)
+	require.NoError(t, os.Remove(ballast))
+	h, _ = start(t, config)
+	require.Empty(t, h.Deliver(frameAt(2, "b", rows...)))
+	requireOnce(t, read(t, dir), 1, 101)
+	h.Drain()
+}
