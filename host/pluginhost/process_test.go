@@ -265,12 +265,25 @@ func refusesPlain(t *testing.T, socket string) bool {
 	return err != nil || n < 9 || head[3] != 4 // a SETTINGS frame
 }
 
-func TestAPluginOnTCPIsStartedAgainWithCertificates(t *testing.T) {
+func TestAPluginOnTCPIsSpokenToOverMutualTLS(t *testing.T) {
+	t.Setenv("LIE", "tcp")
+	for choice, tls := range map[string]bool{MTLSAuto: true, MTLSOn: true, MTLSOff: false} {
+		t.Run(choice, func(t *testing.T) {
+			w := newWorld(t, func(o *Options) { o.MTLS = choice })
+			w.install("lying")
+			w.start(Instance{Name: "lying", PassEnv: []string{"LIE"}})
+			deliver(t, w.open("lying"), batch(1, 1, `{}`))
+			env, err := os.ReadFile("/proc/" + strconv.Itoa(w.pid("lying")) + "/environ")
+			require.NoError(t, err)
+			require.Equal(t, tls, strings.Contains(string(env), "PLUGIN_CLIENT_CERT="))
+			require.Zero(t, w.status("lying").Restarts)
+		})
+	}
+}
+
+func TestATransportThatIsNotSafeIsRefused(t *testing.T) {
 	h := newHandshake("/run", []int{1}, transport{})
 	require.ErrorIs(t, h.check(said{core: "1", version: "1", network: "tcp", address: "127.0.0.1:4711", protocol: "grpc"}), errWantsTLS)
-	h.transport.plainTCP = true
-	require.NoError(t, h.check(said{core: "1", version: "1", network: "tcp", address: "127.0.0.1:4711", protocol: "grpc"}))
 	h.transport = transport{tls: true}
-	require.Error(t, h.check(said{core: "1", version: "1", network: "tcp", address: "127.0.0.1:4711", protocol: "grpc"}))
-	require.NoError(t, h.check(said{core: "1", version: "1", network: "tcp", address: "[::1]:4711", protocol: "grpc", cert: "MII"}))
+	require.ErrorContains(t, h.check(said{core: "1", version: "1", network: "tcp", address: "127.0.0.1:4711", protocol: "grpc"}), "cannot speak TLS")
 }

@@ -21,10 +21,12 @@
 //	refuses        finds a problem in every configuration
 //	mute           never answers Describe
 //	deaf-drain     never answers Drain
+//	tcp            no lie: it serves on TCP, without go-plugin
 package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
@@ -40,9 +42,17 @@ import (
 )
 
 func main() {
+	l := &liar{lie: os.Getenv("LIE")}
+	if l.lie == "tcp" && os.Getenv(wire.EnvCookie) == wire.CookieValue {
+		if err := serveTCP(l); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
-		VersionedPlugins: map[int]plugin.PluginSet{protocol.Version: {wire.Name: &liar{lie: os.Getenv("LIE")}}},
+		VersionedPlugins: map[int]plugin.PluginSet{protocol.Version: {wire.Name: l}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(opts, wire.ServerOptions()...)...)
 		},
