@@ -126,7 +126,7 @@ func TestAPausedPusherLetsRowsWaitAndGoesOnAfterResume(t *testing.T) {
 	p, err := w.host.Pusher(t.Context(), "second")
 	require.NoError(t, err)
 	require.Equal(t, "paused", p.State)
-	require.EqualValues(t, 10, p.LagRows)
+	require.GreaterOrEqual(t, p.LagRows, int64(10)) // the kill may have set the cursor back a little: rows then come again
 	require.Equal(t, upTo(0, 5), sequences(t, w.out("second")))
 	for range 2 {
 		require.NoError(t, w.host.ResumePusher(t.Context(), "second"))

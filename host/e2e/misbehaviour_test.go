@@ -57,8 +57,7 @@ func TestAPluginThatCrashesOnOneRowLosesThatRowAlone(t *testing.T) {
 	w.caughtUp(10*time.Second, "file") // it does not wait for the other's poison search
 	w.caughtUp(120*time.Second, "file", "witness")
 
-	dead, err := w.host.DeadLetters(t.Context(), "witness")
-	require.NoError(t, err)
+	dead := w.deadLetters("witness")
 	buried := deadSeqs(t, dead, "poison")
 	require.Len(t, buried, 1, "the guilty row, and no other")
 	require.Equal(t, 137, buried[0].seq)
@@ -89,8 +88,7 @@ func TestAWedgedPluginIsKilledAndLosesNothing(t *testing.T) {
 	l.stop()
 	w.caughtUp(10*time.Second, "file")
 	w.caughtUp(120*time.Second, "witness")
-	dead, err := w.host.DeadLetters(t.Context(), "witness")
-	require.NoError(t, err)
+	dead := w.deadLetters("witness")
 	require.Empty(t, dead, "a plugin that was wedged for a while costs no rows")
 	l.settle(t, "file", arrivals(t, w.out("file")), nil)
 	l.settle(t, "witness", once(arrivals(t, w.out("witness"))), dead)
@@ -105,8 +103,7 @@ func TestARowThatWedgesThePluginIsFoundAndTheRestIsDelivered(t *testing.T) {
 	l.reaches(t, 100, 20*time.Second)
 	l.stop()
 	w.caughtUp(120*time.Second, "witness")
-	dead, err := w.host.DeadLetters(t.Context(), "witness")
-	require.NoError(t, err)
+	dead := w.deadLetters("witness")
 	buried := deadSeqs(t, dead, "poison")
 	require.Len(t, buried, 1)
 	require.Equal(t, 61, buried[0].seq)
@@ -124,8 +121,7 @@ func TestRejectedRowsGoToTheDeadLettersAndTheRestInOrder(t *testing.T) {
 	w.host.Kill() // dead letters are durable before the cursor
 	w.start()
 	w.caughtUp(60*time.Second, "witness")
-	dead, err := w.host.DeadLetters(t.Context(), "witness")
-	require.NoError(t, err)
+	dead := w.deadLetters("witness")
 	for _, id := range deadSeqs(t, dead, "rejected") {
 		require.Equal(t, 3, id.seq%10)
 	}

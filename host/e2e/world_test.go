@@ -182,3 +182,18 @@ func (w *world) caughtUp(within time.Duration, names ...string) {
 	w.t.Helper()
 	require.NoError(w.t, w.host.CaughtUp(w.t.Context(), within, names...))
 }
+
+// deadLetters waits until the list shows as many as the pusher has counted (they are written in groups, a moment after the
+// row is settled), and returns them.
+func (w *world) deadLetters(name string) (all []rig.DeadLetter) {
+	w.t.Helper()
+	eventually(w.t, 10*time.Second, "as many dead letters of "+name+" in the list as it has counted", func(ctx context.Context) bool {
+		p, err := w.host.Pusher(ctx, name)
+		if err != nil {
+			return false
+		}
+		all, err = w.host.DeadLetters(ctx, name)
+		return err == nil && int64(len(all)) == p.DeadTotal
+	})
+	return all
+}
