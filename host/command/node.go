@@ -124,12 +124,41 @@ func (n *node) run(ctx context.Context, listening func(net.Addr)) error {
 	listening(listener.Addr())
 	stop := context.AfterFunc(ctx, n.beginStop)
 	defer stop()
-	err = n.server.Serve(ctx, listener)
+	err = serveHTTP(ctx, n.server, listener)
 	var bad *problemsError
 	if cause := context.Cause(ctx); errors.As(cause, &bad) {
 		return errors.Join(cause, err)
 	}
 	return err
+}
+
+// serveHTTP is Serve for a ctx that may end at any moment: a fasthttp server that is told to stop before it has its listener
+// never stops, so it is told only after it has asked for the first connection.
+func serveHTTP(ctx context.Context, s *server.Server, l net.Listener) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	asked := &askedListener{Listener: l, asked: make(chan struct{})}
+	go func() {
+		defer stop()
+		<-ctx.Done()
+		select {
+		case <-asked.asked:
+		case <-serving.Done():
+		}
+	}()
+	return s.Serve(serving, asked)
+}
+
+// askedListener tells when it is first asked for a connection.
+type askedListener struct {
+	net.Listener
+	once  sync.Once
+	asked chan struct{}
+}
+
+func (l *askedListener) Accept() (net.Conn, error) {
+	l.once.Do(func() { close(l.asked) })
+	return l.Listener.Accept()
 }
 
 // startPlugins starts them all and waits for their first word, though not longer than slowStart. Configuration problems

@@ -16,7 +16,7 @@ import (
 const (
 	batchPath    = "/data/batch"
 	maxBody      = 8 << 20  // bytes of rows in one request; half of what a host takes by default
-	maxOpen      = 64 << 20 // bytes of rows that wait for their batch to fill up, over all uuids
+	maxOpen      = 32 << 20 // bytes of rows that wait for their batch to fill up, over all uuids
 	firstBackoff = 200 * time.Millisecond
 	longBackoff  = 10 * time.Second
 )
