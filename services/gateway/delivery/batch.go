@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"container/heap"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -95,13 +97,24 @@ func (c *chain) nextBatch(now time.Time) *batch {
 	}
 }
 
-// build takes rows from the lane: first those that were held and are due, then new ones.
+// build takes rows from the lane: first those that were held and are due, then new ones. Rows that failed go out again
+// before the later rows of their key do, not with them.
 func (c *chain) build(l *lane, now time.Time) *batch {
 	b, lim := &batch{lane: l}, c.limits()
+	var later []*heldKey
+	var retried []key
+	defer func() {
+		for _, h := range later {
+			heap.Push(&l.due, h)
+		}
+	}()
 	for len(l.due) > 0 && !l.due[0].due.After(now) {
-		h := l.due[0]
+		h, again := l.due[0], false
 		for len(h.pieces) > 0 {
 			p := h.pieces[0]
+			if again && p.tried == nil {
+				break
+			}
 			n, tooLarge := lim.fit(b, &p)
 			if n == 0 {
 				return b
@@ -112,13 +125,24 @@ func (c *chain) build(l *lane, now time.Time) *batch {
 			} else {
 				h.pieces = h.pieces[1:]
 			}
+			again = again || p.tried != nil
 			c.load(b, p, tooLarge, lim, now)
 		}
-		l.drop(h)
+		if again {
+			retried = append(retried, h.key)
+		}
+		if len(h.pieces) == 0 {
+			l.drop(h)
+		} else {
+			later = append(later, heap.Pop(&l.due).(*heldKey))
+		}
+	}
+	if n := len(l.items) - l.head; n > 1 { // as many pieces as will probably fit
+		b.pieces = slices.Grow(b.pieces, min(n, n*lim.rows/max(l.rows, 1)+1))
 	}
 	for !l.empty() {
 		p := l.front()
-		if l.held != nil && l.held[l.keyOf(p)] != nil {
+		if k := l.keyOf(p); l.held != nil && l.held[k] != nil || slices.Contains(retried, k) {
 			l.hold(l.shift(p.Len()), time.Time{})
 			continue
 		}

@@ -165,6 +165,14 @@ func (p *process) Kill(reason string) {
 	p.end("signal: killed", true)
 }
 
+// kill ends the newest process from outside.
+func (f *fake) kill(how string) {
+	f.mu.Lock()
+	p := f.processes[len(f.processes)-1]
+	f.mu.Unlock()
+	p.end(how, true)
+}
+
 func (f *fake) note(b *protocol.Batch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

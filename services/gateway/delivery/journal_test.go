@@ -76,15 +76,14 @@ func (m *memory) Release(position uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.released = append(m.released, position)
-	n := m.find(position)
-	m.records = m.records[n:]
-	if n > 0 {
-		m.oldest = position
-		if len(m.records) > 0 {
-			m.oldest = min(position, m.records[0].Position)
-		}
-	}
-	return nil
+	return nil // as the real one: a whole segment stays
+}
+
+// letGo drops everything before position.
+func (m *memory) letGo(position uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.records, m.oldest = m.records[m.find(position):], position
 }
 
 func (m *memory) lastReleased() uint64 {
