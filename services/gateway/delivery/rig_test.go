@@ -89,7 +89,11 @@ func (r *rig) halt() error {
 func (r *rig) post(uuid string, n int) *protocol.Frame { return r.postFor(1, uuid, n) }
 
 func (r *rig) postFor(org uint64, uuid string, n int) *protocol.Frame {
-	rec := &journal.Record{Frame: rows(org, uuid, n)}
+	return r.postFrame(rows(org, uuid, n))
+}
+
+func (r *rig) postFrame(f protocol.Frame) *protocol.Frame {
+	rec := &journal.Record{Frame: f}
 	_, err := r.journal.Append(context.Background(), rec)
 	require.NoError(r.t, err)
 	if r.Delivery != nil {
