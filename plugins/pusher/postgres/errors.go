@@ -68,7 +68,7 @@ func rejection(err error) error {
 func destinationError(err error) error {
 	code := sqlState(err)
 	switch {
-	case strings.HasPrefix(code, "28"):
+	case strings.HasPrefix(code, "28"), code == "08P01" && strings.Contains(err.Error(), "authentication failed"): // the latter is PgBouncer's
 		return sdk.BadCredentials(code, errors.New(words(err)))
 	case strings.HasPrefix(code, "42"), code == "3D000", code == "3F000", code == "22P04", strings.HasPrefix(code, "0A"):
 		return sdk.RetryIn(5*time.Second, code, fmt.Errorf("the destination is not set up for these rows (TABLE, COLUMNS, CREATE_TABLE, grants): %s", words(err)))

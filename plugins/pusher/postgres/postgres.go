@@ -19,7 +19,7 @@ type JSONType string
 // Postgres copies batches into one table. The row position is the table's primary key, so a row that comes again changes
 // nothing.
 type Postgres struct {
-	DSN              sdk.Secret    `config:"dsn" required:"true" doc:"Where the database is, as a URL or key=value pairs." example:"postgres://user:password@db:5432/lab"`
+	DSN              sdk.Secret    `config:"dsn" required:"true" doc:"Where the database is, as postgres://user:password@host:5432/database or key=value pairs."`
 	Table            string        `config:"table" default:"rivergate_rows" doc:"Target table, as name or schema.name; taken exactly as written, case included."`
 	CreateTable      bool          `config:"create_table" default:"false" doc:"Create the table when it is not there."`
 	Columns          string        `config:"columns" doc:"Columns to fill from members of the row, as column=member:type, comma separated; the type is text when left out, the member * is the whole row. Empty: one column data." example:"time=timeElapsed:double precision,od=odMeasured:text"`
