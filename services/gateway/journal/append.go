@@ -142,12 +142,6 @@ func (q *queue) take(spare []*request) (line []*request, closed bool) {
 	return line, q.closed
 }
 
-func (q *queue) length() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.waiting)
-}
-
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true

@@ -64,22 +64,19 @@ func BenchmarkRead(b *testing.B) {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
 			f := open(b, Options{Dir: b.TempDir(), MaxBytes: 64 << 30})
 			r := benchRecord(rows)
-			const backlog = 200_000
-			for range 16 {
-				var wg sync.WaitGroup
-				for range 8 {
-					mine := *r
-					wg.Go(func() {
-						for range max(1, backlog/rows/128) {
-							if _, err := f.Append(context.Background(), &mine); err != nil {
-								b.Error(err)
-								return
-							}
+			var wg sync.WaitGroup
+			for range 64 {
+				mine := *r
+				wg.Go(func() {
+					for range max(1, 200_000/rows/64) {
+						if _, err := f.Append(context.Background(), &mine); err != nil {
+							b.Error(err)
+							return
 						}
-					})
-				}
-				wg.Wait()
+					}
+				})
 			}
+			wg.Wait()
 			b.ResetTimer()
 			total := 0
 			for total < b.N {
@@ -98,5 +95,27 @@ func BenchmarkRead(b *testing.B) {
 			}
 			b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "rows/s")
 		})
+	}
+}
+
+// BenchmarkOpen: a start on a backlog of a million rows, 280 MB.
+func BenchmarkOpen(b *testing.B) {
+	o := Options{Dir: b.TempDir(), SegmentBytes: 16 << 20}
+	f := open(b, o)
+	r := benchRecord(1000)
+	for range 1000 {
+		appendOne(b, f, r)
+	}
+	if err := f.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		f, err := Open(o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -295,3 +295,71 @@ func TestAWaitingAppendCanBeGivenUp(t *testing.T) {
 	require.Len(t, frames, 2)
 	require.Equal(t, frames[0].Position+1, frames[1].Position)
 }
+
+func TestAFullDiskKeepsAReserveForTheStore(t *testing.T) {
+	m := newFaultFS()
+	m.room = 50 << 10
+	o := onFault(m)
+	o.SegmentBytes = 16 << 10
+	f := open(t, o)
+	for i := 0; ; i++ {
+		if _, err := f.Append(t.Context(), padded(i, 500)); err != nil {
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			break
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	require.GreaterOrEqual(t, m.room-m.used(), int(o.SegmentBytes/4))
+}
+
+func TestReleaseMakesRoomOnADiskWithoutAByteLeft(t *testing.T) {
+	m := newFaultFS()
+	m.room, m.noAlloc = 20<<10, true
+	f := open(t, onFault(m))
+	l := newLedger()
+	var err error
+	for i := 0; err == nil; i++ {
+		r := padded(i, 500)
+		r.IdempotencyKey = [16]byte{byte(i + 1)}
+		err = l.send(f, r)
+	}
+	m.mu.Lock()
+	m.room = m.used()
+	m.mu.Unlock()
+	_, next := f.Bounds()
+	l.released = next
+	require.NoError(t, f.Release(next))
+	require.NoError(t, l.send(f, padded(1000, 500)))
+	l.check(t, f)
+	require.NoError(t, f.Close())
+	m.room = 0
+	checkRecovery(t, m.powerCut(nil), l)
+}
+
+func TestASegmentThatCannotBeRemovedStays(t *testing.T) {
+	m := newFaultFS()
+	f := open(t, onFault(m))
+	l := newLedger()
+	for i := range 30 {
+		require.NoError(t, l.send(f, padded(i, 500)))
+	}
+	before := f.Stats()
+	m.mu.Lock()
+	m.refuse = func(op, _ string) error {
+		if op == "remove" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	m.mu.Unlock()
+	_, next := f.Bounds()
+	require.ErrorIs(t, f.Release(next), syscall.EIO)
+	require.Equal(t, before, f.Stats())
+	l.check(t, f)
+	m.mu.Lock()
+	m.refuse = nil
+	m.mu.Unlock()
+	require.NoError(t, f.Release(next))
+	require.Equal(t, 1, f.Stats().Segments)
+}

@@ -27,6 +27,7 @@ func (f *Files) Lookup(ctx context.Context, position uint64) (*Record, error) {
 		return nil, ErrGone
 	}
 	r := f.newReader(position)
+	r.chunk = pointBytes
 	defer r.Close()
 	ok, err := r.next()
 	if err != nil {
@@ -59,6 +60,7 @@ func (f *Files) Span(position uint64) (bytes int64, oldest time.Time) {
 	f.mu.Unlock()
 
 	r := f.newReader(position)
+	r.chunk = pointBytes
 	defer r.Close()
 	h, ok, err := r.find()
 	f.mu.Lock()

@@ -10,7 +10,10 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-const readBytes = 256 << 10 // one read of the disk, and the memory of one reader
+const (
+	readBytes  = 256 << 10 // one read of the disk, and the memory of one reader
+	pointBytes = indexStep // the same for who wants one record
+)
 
 // reader walks through the records of the journal. Its file stays open when the segment is let go.
 type reader struct {
@@ -26,6 +29,7 @@ type reader struct {
 	buf    []byte // bytes of the file from at on
 	at     int64
 	rec    Record // the last one; its uuid is used again
+	chunk  int64  // bytes of one read
 	again  int    // how often damage at off proved to be none
 	closed bool
 }
@@ -33,7 +37,9 @@ type reader struct {
 // Read implements Journal.
 func (f *Files) Read(position uint64) Reader { return f.newReader(position) }
 
-func (f *Files) newReader(position uint64) *reader { return &reader{f: f, pos: position} }
+func (f *Files) newReader(position uint64) *reader {
+	return &reader{f: f, pos: position, chunk: readBytes}
+}
 
 // Next implements Reader. An *UnavailableError says that the disk could not be read: nothing is passed over, try again.
 func (r *reader) Next(ctx context.Context) (protocol.Frame, error) {
@@ -262,7 +268,7 @@ func (r *reader) bytes(off, n int64) ([]byte, error) {
 	if n > int64(len(room)) {
 		room = make([]byte, n)
 	}
-	room = room[:min(int64(len(room)), r.limit-off)]
+	room = room[:min(max(n, r.chunk), r.limit-off, int64(len(room)))]
 	got, err := readFull(r.file, room, off)
 	if err != nil {
 		r.buf = nil

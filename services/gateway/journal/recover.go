@@ -247,7 +247,7 @@ func (f *Files) activate(all []*found, floor uint64) {
 			f.end = max(f.end, s.seg.end)
 		}
 	}
-	fresh := uint64(f.opts.Now().Unix()) << 20 //nolint:gosec // after 1970
+	fresh := uint64(f.opts.Now().Unix()) << 20
 	var last *found
 	if len(all) > 0 {
 		last = all[len(all)-1]
@@ -262,7 +262,7 @@ func (f *Files) activate(all []*found, floor uint64) {
 		last.seg.sealed = false
 		w.file, w.seg, w.off = last.file, last.seg, last.seg.dataEnd
 		w.next = last.seg.end
-		_ = w.file.Allocate(max(f.opts.SegmentBytes, w.off))
+		w.room = w.off // made at the first write
 	case last.footed || !last.headed && last.seg.records == 0:
 		// The active segment is gone, and with it the knowledge of how far it went: no further than it had bytes.
 		w.next = max(w.next+maxSegmentBytes, fresh)

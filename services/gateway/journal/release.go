@@ -49,7 +49,12 @@ func (f *Files) release() error {
 		if s == nil {
 			break
 		}
-		if err := f.keepKeys(s); err != nil {
+		keys, err := f.youngKeys(s)
+		if err == nil {
+			err = f.keepKeys(s.first, keys)
+		}
+		late := isNoSpace(err) // the segment's own room is needed to write them
+		if err != nil && !late {
 			return fmt.Errorf("release segment %s: %w", s.name, err)
 		}
 		f.mu.Lock()
@@ -64,6 +69,11 @@ func (f *Files) release() error {
 			return fmt.Errorf("release segment %s: %w", s.name, err)
 		}
 		removed = true
+		if late {
+			if err := f.keepKeys(s.first, keys); err != nil {
+				f.log.Error("idempotency keys are kept until the next start only: the disk is full", "keys", len(keys), "error", err)
+			}
+		}
 	}
 	if f.forgetSidecars() || removed {
 		if err := f.fs.SyncDir(f.opts.Dir); err != nil {
@@ -73,32 +83,35 @@ func (f *Files) release() error {
 	return nil
 }
 
-// keepKeys writes the keys of a segment that are still young to a sidecar.
-func (f *Files) keepKeys(s *segment) error {
-	oldest := f.keys.oldest(f.opts.Now())
+// youngKeys returns the keys of a segment when any of them is still to be kept.
+func (f *Files) youngKeys(s *segment) ([]keyEntry, error) {
 	f.mu.Lock()
 	newest := s.lastKeyAt
 	f.mu.Unlock()
-	if newest <= oldest {
-		return nil
+	if newest <= f.keys.oldest(f.opts.Now()) {
+		return nil, nil
 	}
 	d, err := f.details(s, nil)
-	if err != nil {
-		return err
+	return d.keys, err
+}
+
+// keepKeys writes the keys of the segment that starts at first to a sidecar.
+func (f *Files) keepKeys(first uint64, keys []keyEntry) error {
+	if len(keys) == 0 {
+		return nil
 	}
-	keys := d.keys
 	var last *sidecar
-	if n := len(f.sidecars); n > 0 && (f.sidecars[n-1].bytes < mergeBytes || f.sidecars[n-1].first >= s.first) {
+	if n := len(f.sidecars); n > 0 && (f.sidecars[n-1].bytes < mergeBytes || f.sidecars[n-1].first >= first) {
 		last = &f.sidecars[n-1]
 		_, before, err := f.readSidecar(last.first)
 		if err != nil && !errors.Is(err, errFooter) {
 			return err
 		}
 		// It has this segment's keys already when a release was cut short.
-		before = slices.DeleteFunc(before, func(e keyEntry) bool { return e.position >= s.first })
+		before = slices.DeleteFunc(before, func(e keyEntry) bool { return e.position >= first })
 		keys = append(before, keys...)
 	}
-	sc, err := f.writeSidecar(s.first, keys, oldest)
+	sc, err := f.writeSidecar(first, keys, f.keys.oldest(f.opts.Now()))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"time"
 )
@@ -14,6 +15,7 @@ type writer struct {
 	file    file     // of the active segment; nil: there is none yet
 	seg     *segment // the active segment
 	off     int64    // end of the durable records in it
+	room    int64    // the file may be written up to here without asking for room
 	next    uint64   // position of the next row
 	lastAt  int64    // receive times never fall
 	spoiled bool     // a sync of this file failed: nothing more is written to it
@@ -80,11 +82,41 @@ func (f *Files) sleep() {
 
 // probe asks the disk for the room that the next rows need.
 func (f *Files) probe() error {
+	f.writer.room = f.writer.off
+	return f.ensureRoom(gatherBytes)
+}
+
+// ensureRoom preallocates what the next bytes need. A full disk shows here, before anything is written.
+func (f *Files) ensureRoom(bytes int64) (err error) {
 	w := &f.writer
-	if err := w.file.Allocate(min(f.opts.SegmentBytes, w.off+gatherBytes)); isNoSpace(err) {
-		return err
+	if w.off+bytes > w.room {
+		w.room, err = f.preallocate(w.file, max(w.room, w.off), w.off+bytes)
 	}
-	return nil
+	return err
+}
+
+// reserve is what the journal leaves of a full disk: the store must be able to note that rows were delivered, or nothing
+// could ever be let go.
+const reserve = 4 << 20
+
+// preallocate makes room in a file beyond have, for need bytes at least, and returns up to where. On a file system that
+// cannot, the file grows as it is written, and there is no reserve.
+func (f *Files) preallocate(file file, have, need int64) (int64, error) {
+	want := max(f.opts.SegmentBytes, need)
+	spare := min(reserve, f.opts.SegmentBytes/4)
+	var err error
+	for _, size := range []int64{want, min(want, need+gatherBytes)} {
+		if err = file.Allocate(size + spare); err == nil {
+			return size, file.Truncate(size)
+		}
+		if !isNoSpace(err) {
+			return math.MaxInt64, nil
+		}
+		if terr := file.Truncate(have); terr != nil { // it may have got a part
+			return have, terr
+		}
+	}
+	return have, err
 }
 
 // commit writes as many requests as belong in one group and returns how many of the line it answered.
@@ -171,7 +203,10 @@ func (f *Files) reserved() (n int64) {
 
 func (f *Files) commitGroup(bytes int64) {
 	w := &f.writer
-	err := f.writeGroup()
+	err := f.ensureRoom(bytes)
+	if err == nil {
+		err = f.writeGroup()
+	}
 	if err == nil {
 		start := time.Now()
 		if err = w.file.Sync(); err != nil {
@@ -321,7 +356,6 @@ func (f *Files) unavailable(err error) error {
 
 func (f *Files) accept() {
 	f.writer.refused = nil
-	_ = f.writer.file.Allocate(f.opts.SegmentBytes) // what was cut took the preallocation with it
 	f.mu.Lock()
 	f.refusal = nil
 	f.mu.Unlock()
@@ -345,7 +379,7 @@ func (f *Files) repair() error {
 		if err != nil {
 			w.spoiled = true
 		}
-		w.cut = false
+		w.cut, w.room = false, w.off
 	}
 	if w.spoiled {
 		return f.roll()
@@ -363,13 +397,13 @@ func (f *Files) roll() error {
 	f.mu.Lock()
 	h := segmentHeader{salt: newSalt(), first: w.next, prevEnd: f.end, base: f.base, madeAt: f.opts.Now().UnixNano()}
 	f.mu.Unlock()
-	file, err := f.createSegment(h)
+	file, room, err := f.createSegment(h)
 	if err != nil {
 		return err
 	}
 	seg := newSegment(f.opts.Dir, h)
 	oldFile, spoiled := w.file, w.spoiled
-	w.file, w.seg, w.off, w.spoiled, w.cut = file, seg, segmentHeaderSize, false, false
+	w.file, w.seg, w.off, w.room, w.spoiled, w.cut = file, seg, segmentHeaderSize, room, false, false
 	f.mu.Lock()
 	if old != nil {
 		old.sealed = true
@@ -418,19 +452,17 @@ func (f *Files) seal(s *segment, file file) {
 	f.mu.Unlock()
 }
 
-// createSegment makes a file that holds a header, durable under its name.
-func (f *Files) createSegment(h segmentHeader) (file, error) {
+// createSegment makes a file that holds a header, durable under its name, with room up to the offset that it returns.
+func (f *Files) createSegment(h segmentHeader) (_ file, room int64, err error) {
 	path := filepath.Join(f.opts.Dir, segmentName(h.first))
 	tmp := path + tmpSuffix
 	file, err := f.fs.Create(tmp)
 	if err != nil {
-		return nil, fmt.Errorf("create segment: %w", err)
+		return nil, 0, fmt.Errorf("create segment: %w", err)
 	}
 	err = writeFull(file, h.bytes(), 0)
 	if err == nil {
-		if file.Allocate(f.opts.SegmentBytes) != nil {
-			err = file.Truncate(segmentHeaderSize) // the file grows as it is written
-		}
+		room, err = f.preallocate(file, segmentHeaderSize, segmentHeaderSize)
 	}
 	if err == nil {
 		err = file.Sync()
@@ -448,9 +480,9 @@ func (f *Files) createSegment(h segmentHeader) (file, error) {
 			tmp = path
 		}
 		_ = f.fs.Remove(tmp) // an empty segment that stays does no harm
-		return nil, fmt.Errorf("create segment %s: %w", path, err)
+		return nil, 0, fmt.Errorf("create segment %s: %w", path, err)
 	}
-	return file, nil
+	return file, room, nil
 }
 
 func newSalt() uint32 {
