@@ -81,8 +81,8 @@ proto: ## generate the Go code of the plugin protocol again
 	@cd proto && export PATH=$(TOOLS):$$PATH && buf lint && buf generate
 
 .PHONY: docs
-docs: ## write the table of variables into README.md again
-	@go run ./host config-table --write README.md
+docs: build ## write the table of variables into README.md again
+	@RIVERGATE_PLUGIN_DIR=bin/plugins bin/rivergate config-table --write README.md
 
 .PHONY: vuln
 vuln: ## known vulnerabilities in what we import, when the database can be reached
@@ -94,7 +94,7 @@ vuln: ## known vulnerabilities in what we import, when the database can be reach
 
 .PHONY: services
 services: ## start PostgreSQL and Redis for tests on free ports and print how to reach them
-	@deploy/services up postgres redis
+	@deploy/services start postgres redis
 
 .PHONY: clean
 clean: ## remove what was built; data/ stays
