@@ -31,15 +31,26 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"), // one for the process
 		// Sleeps up to ten seconds after its server has stopped.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		// The benchmarks' client: the same.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*TCPDialer).tcpAddrsClean"),
 	)
 }
 
-// idle plays package delivery with one pusher that settles nothing. Routes that need more are not asked here.
-type idle struct{ gateway.Delivery }
+// idle plays package delivery with one pusher that settles nothing, unless accepted says so. Routes that need more are not
+// asked here.
+type idle struct {
+	gateway.Delivery
+	accepted func(*protocol.Frame)
+}
 
-func (idle) Names(uint64) []string     { return []string{"file"} }
-func (idle) Admit(uint64, int) error   { return nil }
-func (idle) Accepted(*protocol.Frame)  {}
+func (idle) Names(uint64) []string   { return []string{"file"} }
+func (idle) Admit(uint64, int) error { return nil }
+func (i *idle) Accepted(f *protocol.Frame) {
+	if i.accepted != nil {
+		i.accepted(f)
+	}
+}
 func (idle) Status() []delivery.Status { return nil }
 func (idle) Wait(ctx context.Context, _ *protocol.Frame) []delivery.Progress {
 	<-ctx.Done()
@@ -52,6 +63,7 @@ type rig struct {
 	server  *Server
 	service *gateway.Service
 	journal journal.Journal
+	pusher  *idle
 	addr    string
 	log     *bytes.Buffer // read it after stop
 	stop    func()
@@ -73,12 +85,12 @@ func extraRoutes() []api.Route {
 
 func newServer(t testing.TB, changes ...change) *rig {
 	t.Helper()
-	r := &rig{log: &bytes.Buffer{}}
+	r := &rig{log: &bytes.Buffer{}, pusher: &idle{}}
 	j, err := journal.Open(journal.Options{Dir: t.TempDir(), MaxBytes: 1 << 30, SegmentBytes: 64 << 20, Log: hclog.NewNullLogger()})
 	require.NoError(t, err)
 	r.journal = j
 	registry := prometheus.NewRegistry()
-	r.service, err = gateway.New(gateway.Options{Journal: j, Delivery: idle{}, Log: hclog.NewNullLogger(), Registry: registry})
+	r.service, err = gateway.New(gateway.Options{Journal: j, Delivery: r.pusher, Log: hclog.NewNullLogger(), Registry: registry})
 	require.NoError(t, err)
 	o := Options{
 		Listen: "127.0.0.1:0", Routes: append(r.service.Routes(), extraRoutes()...), Version: "1.2.3", Targets: []string{"gateway"},

@@ -14,13 +14,13 @@ import (
 
 const (
 	// smallBody: bodies up to this size share pooled buffers; larger ones are allocated and given back at once.
-	smallBody = 256 << 10
+	smallBody = 512 << 10
 	// largeBudget is how many bytes of large bodies are in memory together; further ones wait.
 	largeBudget = 48 << 20
 	// budgetWait is how long a large body waits for memory before its client is told to come again.
 	budgetWait = 10 * time.Second
 	// keptParser is how much memory a pooled parser may hold.
-	keptParser = 256 << 10
+	keptParser = 128 << 10
 )
 
 // memory lends what a data request needs: a buffer for the body, a parser, a record.

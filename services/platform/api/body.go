@@ -7,6 +7,7 @@ import (
 	"mime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -73,6 +74,9 @@ func ReadBody(c *fiber.Ctx, limit int64) ([]byte, error) {
 	return body, nil
 }
 
+// scratches are where drained bytes go.
+var scratches = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
 // Drain passes over what is left of the body, at most limit bytes; a connection with more is closed behind the answer.
 func Drain(ctx *fasthttp.RequestCtx, limit int64) {
 	request := &ctx.Request
@@ -85,9 +89,10 @@ func Drain(ctx *fasthttp.RequestCtx, limit int64) {
 		return
 	}
 	stream := ctx.RequestBodyStream()
-	var scratch [16 << 10]byte
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
 	for n := int64(0); n <= limit; {
-		k, err := stream.Read(scratch[:])
+		k, err := stream.Read(*scratch)
 		n += int64(k)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
