@@ -24,11 +24,12 @@ func (e *FullError) Error() string {
 	return fmt.Sprintf("journal holds %d of %d bytes", e.Bytes, e.MaxBytes)
 }
 
-// UnavailableError: the disk refused. The journal tries again by itself; nothing that was accepted is lost.
+// UnavailableError: the disk refused to write (Append) or to read (Reader, Lookup). The journal tries again by itself, or when
+// it is asked again; nothing that was accepted is lost or passed over.
 type UnavailableError struct {
 	RetryAfter time.Duration
 	Err        error
 }
 
-func (e *UnavailableError) Error() string { return "journal cannot write: " + e.Err.Error() }
+func (e *UnavailableError) Error() string { return "journal unavailable: " + e.Err.Error() }
 func (e *UnavailableError) Unwrap() error { return e.Err }

@@ -18,9 +18,12 @@ type Options struct {
 	SegmentBytes int64         // 64 MiB, at most 128 MiB, and at most a quarter of MaxBytes
 	KeyTTL       time.Duration // how long idempotency keys are kept; 0: 24 h
 	MaxKeys      int           // keys kept, the newest; 0: 500,000, which take about 60 MB. Older ones are forgotten before KeyTTL
-	Log          hclog.Logger
-	Registry     prometheus.Registerer // nil: no metrics
-	Now          func() time.Time      // nil: time.Now
+	// NotBelow is a position that the next row must not go below: the highest cursor of any pusher. Should the folder have
+	// been lost or put back from a copy, new rows would otherwise hide behind cursors that have passed their positions.
+	NotBelow uint64
+	Log      hclog.Logger
+	Registry prometheus.Registerer // nil: no metrics
+	Now      func() time.Time      // nil: time.Now
 
 	fs         filesystem    // nil: the operating system's
 	retryEvery time.Duration // shortest time between two attempts on a disk that refused

@@ -6,10 +6,21 @@
 //	DATA_DIR/journal/
 //	  00000123456789012.seg     sealed segment: header, records, footer
 //	  00000123456799999.seg     active segment, preallocated
+//	  00000123456700000.keys    idempotency keys of segments that are gone
 //	  quarantine/               bytes that were damaged, kept for a person
 //
 // One writer takes everything that waits, writes it in one go and makes it durable with one fdatasync: a group. Readers
 // see durable records only, so a position that a pusher has seen is never given to another row.
+//
+// What a disk can do, and what then becomes of rows:
+//
+//	full                      *UnavailableError; resumes by itself. Some MiB are left for the store, which must note
+//	                          deliveries so that rows can be let go
+//	fails to sync             the file is cut, never written again, and the journal goes on in another
+//	torn tail after a crash   cut; rows in it were never acknowledged
+//	damaged record            set aside, logged with its positions, passed over; so is a missing segment
+//	damaged header or footer  made again from the records
+//	cannot be read            *UnavailableError from the reader until it can: nothing is passed over
 package journal
 
 import (
@@ -45,13 +56,15 @@ type Journal interface {
 	Lookup(ctx context.Context, position uint64) (*Record, error)
 
 	// Repeated tells whether a request with this key was accepted, within the time that keys are kept, and returns its
-	// position, number of rows and body digest.
+	// position, number of rows and body digest. The number of keys kept is bounded; the oldest are forgotten first.
 	Repeated(key [16]byte) (Accepted, bool)
 
-	// Bounds returns the position of the first kept row and that of the next row to be written (durable ones only).
+	// Bounds returns the position of the first kept row and that after the last one (durable ones only). The next row gets
+	// that position, or a higher one when damage makes it uncertain which positions were given out.
 	Bounds() (oldest, next uint64)
 
-	// Release lets go of everything before position, in whole segments.
+	// Release lets go of everything before position, in whole segments. After an error, what could not be let go is kept
+	// and tried at the next call.
 	Release(position uint64) error
 
 	// Span returns bytes on disk and the receive time of the oldest row from position to the end. Cheap; bytes may be
@@ -76,7 +89,8 @@ type Accepted struct {
 // Reader reads durable records in order. It is used by one goroutine.
 type Reader interface {
 	// Next returns the next frame, waiting for one to be appended. The frame's memory is the caller's. A gap in positions
-	// means rows that were damaged on disk and reported. Errors: that of ctx, ErrClosed.
+	// means rows that were damaged on disk and reported, or positions left out. Errors: that of ctx, ErrClosed, and
+	// *UnavailableError when the disk cannot be read: call again, nothing is passed over.
 	Next(ctx context.Context) (protocol.Frame, error)
 	// TryNext is Next without the wait: ok is false when there is no durable record now.
 	TryNext() (f protocol.Frame, ok bool, err error)

@@ -252,12 +252,21 @@ func (f *Files) activate(all []*found, floor uint64) {
 	if len(all) > 0 {
 		last = all[len(all)-1]
 	}
+	known := w.next
+	if last != nil && last.clean {
+		known = last.seg.end
+	}
+	behind := known < f.opts.NotBelow
+	if behind {
+		f.log.Error("the journal ends before a position that was delivered: rows are missing", "end", known, "delivered", f.opts.NotBelow)
+	}
+	w.next = max(w.next, f.opts.NotBelow)
 	switch {
 	case last == nil:
 		// A new journal, or one whose files are gone: above all that the old one can have given out.
 		w.next = max(w.next, fresh)
 		f.end = w.next
-	case last.clean && last.file.Sync() == nil:
+	case last.clean && !behind && last.file.Sync() == nil:
 		// What is read now may have been in memory only; it is durable from here on.
 		last.seg.sealed = false
 		w.file, w.seg, w.off = last.file, last.seg, last.seg.dataEnd
@@ -274,6 +283,7 @@ func (f *Files) activate(all []*found, floor uint64) {
 	if f.end == 0 {
 		f.end = w.next
 	}
+	f.end = max(f.end, f.opts.NotBelow)
 	if w.file == nil {
 		if err := f.roll(); err != nil {
 			_ = f.refuse(err)

@@ -214,3 +214,22 @@ func TestManySealedSegmentsOpenWithoutReadingThem(t *testing.T) {
 		require.Nil(t, s.keys)
 	}
 }
+
+func TestNewRowsNeverHideBehindACursor(t *testing.T) {
+	for _, wiped := range []bool{false, true} {
+		m, frames, _ := manySegments(t)
+		if wiped {
+			m = newFaultFS()
+		}
+		o := onFault(m)
+		o.Now = func() time.Time { return time.Unix(1, 0) } // the clock is of no help
+		o.NotBelow = frames[len(frames)-1].Position + 5000
+		for range 2 {
+			f := open(t, o)
+			_, next := f.Bounds()
+			require.GreaterOrEqual(t, next, o.NotBelow)
+			require.GreaterOrEqual(t, appendOne(t, f, padded(1, 1)), o.NotBelow)
+			require.NoError(t, f.Close())
+		}
+	}
+}
