@@ -187,16 +187,26 @@ func (h *Host) Start(ctx context.Context, list []Instance) []settings.Problem {
 	for _, s := range supervisors {
 		go s.run(h.ctx, release)
 	}
+	wait, cancel := context.WithTimeout(ctx, h.pace.firstWord)
+	defer cancel()
 	for _, s := range supervisors {
 		select {
 		case problems := <-s.first:
 			found = append(found, problems)
-		case <-ctx.Done():
-			_ = h.Stop(ctx)
-			return []settings.Problem{{Reason: "starting the plugins was cut short: " + context.Cause(ctx).Error()}}
 		case <-h.stopped:
 			return []settings.Problem{{Reason: errStopped.Error()}}
+		case <-wait.Done():
+			select {
+			case problems := <-s.first:
+				found = append(found, problems)
+			default:
+				s.log.Warn("plugin takes long to start; the others go on without it")
+			}
 		}
+	}
+	if ctx.Err() != nil {
+		_ = h.Stop(ctx)
+		return []settings.Problem{{Reason: "starting the plugins was cut short: " + context.Cause(ctx).Error()}}
 	}
 	if problems := flatten(append(found, checkDoubles(list))); len(problems) > 0 {
 		_ = h.Stop(ctx)

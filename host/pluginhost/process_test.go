@@ -5,9 +5,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,6 +144,60 @@ func TestAKilledHostLeavesNoOrphanAndTheNextOneNoStaleSocket(t *testing.T) {
 	require.Len(t, runDirs(t, w), 2, "the living ones: this test's own host and the next one")
 	require.Empty(t, sockets(t, w.opts.RunDir))
 	eventually(t, patience, "grandchildren are gone", func() bool { return !slices.ContainsFunc(outlived, alive) })
+}
+
+func TestAPluginWithoutTheSDKDiesWithAKilledHostAsWell(t *testing.T) {
+	w := newWorld(t)
+	w.install("lying") // has no parent watch
+	child, pid := startChild(t, w, "lying")
+	require.NoError(t, child.Process.Kill())
+	eventually(t, 2*time.Second, "the plugin dies with its host", func() bool { return !alive(pid) })
+}
+
+func TestAllPluginsAreForkedByOneThreadThatStays(t *testing.T) {
+	w := newWorld(t)
+	w.install("flaky")
+	var list []Instance
+	for _, name := range []string{"a", "b", "c", "d"} {
+		in := acme(name)
+		in.Plugin = "flaky"
+		list = append(list, in)
+	}
+	w.start(list...)
+	parents := map[string]bool{}
+	for range 3 {
+		for _, in := range list {
+			pid := w.pid(in.Name)
+			parents[forkedBy(t, pid)] = true
+			killNine(t, pid)
+			w.await(in.Name, func(s Status) bool { return s.State == StateRunning && s.PID != pid })
+		}
+		// Threads that end take the children with them that they forked.
+		var ending sync.WaitGroup
+		for range 32 {
+			ending.Go(runtime.LockOSThread)
+		}
+		ending.Wait()
+	}
+	require.Len(t, parents, 1)
+}
+
+// forkedBy is the thread of this process whose child pid is.
+func forkedBy(t *testing.T, pid int) string {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	require.NoError(t, err)
+	if len(lists) == 0 {
+		t.Skip("the kernel does not tell which thread forked a process (CONFIG_PROC_CHILDREN)")
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err == nil && slices.Contains(strings.Fields(string(text)), strconv.Itoa(pid)) {
+			return filepath.Base(filepath.Dir(list))
+		}
+	}
+	require.Fail(t, "no thread has the child", pid)
+	return ""
 }
 
 func runDirs(t *testing.T, w *world) []string {

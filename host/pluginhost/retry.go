@@ -12,6 +12,7 @@ type pace struct {
 	loopCrashes            int           // so many …
 	loopWindow             time.Duration // … within this make a crash loop
 	progressMax            time.Duration // longest pause for a plugin that crashes and still gets on
+	firstWord              time.Duration // that Start waits for
 	healthEvery            time.Duration
 	healthTimeout          time.Duration
 	healthMisses           int
@@ -20,7 +21,7 @@ type pace struct {
 func defaultPace() pace {
 	return pace{
 		backoffMin: 250 * time.Millisecond, backoffMax: 30 * time.Second, healthyAfter: time.Minute,
-		loopCrashes: 5, loopWindow: time.Minute, progressMax: time.Second,
+		loopCrashes: 5, loopWindow: time.Minute, progressMax: time.Second, firstWord: 3 * time.Second,
 		healthEvery: 5 * time.Second, healthTimeout: 2 * time.Second, healthMisses: 3,
 	}
 }

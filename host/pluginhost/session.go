@@ -41,7 +41,7 @@ func (d destination) Open(ctx context.Context) (delivery.Session, error) {
 			return nil, context.Cause(ctx)
 		}
 		// The process is ending, or so broken that no stream opens: the supervisor sees to the next one.
-		if !errors.Is(err, errRetired) {
+		if !errors.Is(err, errRetired) && !closedWithin(r.dead, reapTimeout) {
 			r.kill(fmt.Sprintf("no delivery stream could be opened: %v", err))
 		}
 		if err := sup.waitPast(ctx, r); err != nil {
@@ -154,8 +154,25 @@ func (s *session) Retired() <-chan struct{} { return s.r.retired }
 func (s *session) Close() {
 	s.once.Do(func() {
 		s.cancel()
+		s.forget()
 		s.r.sessionClosed()
 	})
+}
+
+// forget takes the rows of a stream that ends while its process lives out of the count. Those of a dead one stay: they are
+// what it died with.
+func (s *session) forget() {
+	select {
+	case <-s.r.dead:
+		return
+	default:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rows := range s.inFlight {
+		s.r.rowsInFlight.Add(-int64(rows))
+	}
+	s.inFlight = nil
 }
 
 func (r *running) sessionClosed() {

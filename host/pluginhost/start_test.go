@@ -249,3 +249,16 @@ func TestPluginsStartInParallel(t *testing.T) {
 	w.start(list...)
 	require.Less(t, time.Since(began), 3*time.Second, "four plugins that hang for a second each")
 }
+
+func TestAPluginThatHangsAtItsStartHoldsUpNobodyForLong(t *testing.T) {
+	w := newWorld(t)
+	w.fast(func(p *pace) { p.firstWord = 200 * time.Millisecond })
+	t.Setenv("NOTAPLUGIN", "hang")
+	w.install("notaplugin", "odd")
+	w.install("flaky", "good")
+	began := time.Now()
+	w.start(Instance{Name: "odd", PassEnv: []string{"NOTAPLUGIN"}}, acme("good", "SHARE", "0"))
+	deliver(t, w.open("good"), batch(1, 1, `{}`))
+	require.Less(t, time.Since(began), w.opts.StartTimeout/2)
+	require.Equal(t, StateStarting, w.status("odd").State)
+}

@@ -55,7 +55,10 @@ func (s *supervisor) run(ctx context.Context, release <-chan struct{}) {
 	defer close(s.done)
 	r, err := s.begin(ctx, release)
 	if configured(err) {
-		<-ctx.Done() // Start has the problems, and stops the host
+		select { // Start has the problems, and stops the host, unless it has gone on without this instance
+		case <-ctx.Done():
+		case <-release:
+		}
 	}
 	retry := newRetry(s.h.pace)
 	for {

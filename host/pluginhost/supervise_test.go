@@ -97,7 +97,6 @@ func TestFiveCrashesInAMinuteAreACrashLoopThatIsStillTried(t *testing.T) {
 	w.log.await(t, "again_in=20ms") // the longest pause
 	st := w.await("crash", func(s Status) bool { return s.Restarts == 5 && s.State == StateRunning })
 	require.Contains(t, st.LastError, "panic: poison")
-	w.host.pace.backoffMax = time.Hour // for supervisors to come; this one keeps its own
 	crashOnce(t, w, `{}`, `{"poison":true}`)
 	w.await("crash", func(s Status) bool { return s.Restarts == 6 })
 }
@@ -386,4 +385,38 @@ func TestAnInstanceUsesABinaryOfAnotherName(t *testing.T) {
 	require.NotEqual(t, w.pid("flaky"), w.pid("second"))
 	_, err := w.host.Destination("third").Open(t.Context())
 	require.ErrorIs(t, err, ErrUnknown)
+}
+
+func TestASearchForAPoisonousRowIsNotSlowedDown(t *testing.T) {
+	w := newWorld(t)
+	w.install("crash")
+	w.start(acme("crash"))
+	rows := make([]string, 64)
+	for i := range rows {
+		rows[i] = `{}`
+	}
+	rows[0] = `{"poison":true}`
+	began := time.Now()
+	for n := len(rows); n > 1; n /= 2 {
+		crashOnce(t, w, rows[:n]...)
+	}
+	for range maxLoneCrashes {
+		crashOnce(t, w, rows[0])
+	}
+	deliver(t, w.open("crash"), batch(1, 1, rows[1:]...))
+	t.Logf("%d crashes in %s", w.status("crash").Restarts, time.Since(began))
+	require.Less(t, time.Since(began), 10*time.Second, "nine crashes with growing pauses would take minutes")
+}
+
+func TestRowsOfAClosedStreamDoNotCount(t *testing.T) {
+	w := newWorld(t)
+	w.install("hang")
+	w.start(acme("hang"))
+	s := w.open("hang")
+	require.NoError(t, s.Send(batch(1, 1, `{"poison":true}`, `{}`)))
+	r, err := w.host.supervisors[0].ready(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, r.rowsInFlight.Load())
+	s.Close()
+	require.Zero(t, r.rowsInFlight.Load())
 }

@@ -85,14 +85,14 @@ func (l *liar) Handshake(context.Context, *pluginv1.HandshakeRequest) (*pluginv1
 	return &pluginv1.HandshakeResponse{ProtocolVersion: version, Sdk: "lies"}, nil
 }
 
-func (l *liar) Describe(ctx context.Context, _ *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
+func (l *liar) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
 	d := &pluginv1.DescribeResponse{
 		Name: "lying", Version: "1.0.0", Kind: pluginv1.Kind_KIND_PUSHER, ConfigSchema: []byte(`{"type":"object"}`),
 		NeedsTrigger: l.lie == "trigger",
 	}
 	switch l.lie {
 	case "mute":
-		<-ctx.Done()
+		select {}
 	case "kind":
 		d.Kind = pluginv1.Kind_KIND_ENGINE
 	case "schema":
@@ -108,22 +108,22 @@ func (l *liar) Configure(context.Context, *pluginv1.ConfigureRequest) (*pluginv1
 	return &pluginv1.ConfigureResponse{}, nil
 }
 
-func (l *liar) Health(ctx context.Context, _ *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
+func (l *liar) Health(context.Context, *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
 	n := l.health.Add(1)
 	switch {
 	case l.lie == "unwell":
 		return &pluginv1.HealthResponse{Reason: "I feel unwell"}, nil
 	case l.lie == "wedged" && n > 1:
-		<-ctx.Done()
+		select {}
 	case l.lie == "forgetful" && n > 1:
 		return nil, status.Error(codes.NotFound, "no such instance")
 	}
 	return &pluginv1.HealthResponse{Healthy: true}, nil
 }
 
-func (l *liar) Drain(ctx context.Context, _ *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
+func (l *liar) Drain(context.Context, *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
 	if l.lie == "deaf-drain" {
-		<-ctx.Done()
+		select {}
 	}
 	return &pluginv1.DrainResponse{}, nil
 }
