@@ -54,6 +54,8 @@ func run(p Plugin, args []string) int {
 	if handshake == nil {
 		return byHand(p, description, args, os.Stdout, os.Stderr)
 	}
+	// Asked before the handshake: a host that dies later leaves another number, one that died earlier breaks the handshake.
+	parent := os.Getppid()
 	// What the plugin starts is not started by the host.
 	_ = os.Unsetenv(wire.EnvCookie)
 
@@ -64,7 +66,7 @@ func run(p Plugin, args []string) int {
 		log.Error("plugin cannot be served", "error", err)
 		return 1
 	}
-	return s.wait(impl, log)
+	return s.wait(impl, parent, log)
 }
 
 // newLogger writes one JSON line per entry, of any length; the host reads level and fields from it.
@@ -135,7 +137,7 @@ func listen(impl protocol.PusherServer, handshake *os.File) (*serving, error) {
 }
 
 // wait is the rest of the process's life. It returns the exit code.
-func (s *serving) wait(impl *server, log Logger) int {
+func (s *serving) wait(impl *server, parent int, log Logger) int {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(stop)
@@ -146,7 +148,7 @@ func (s *serving) wait(impl *server, log Logger) int {
 	defer cancel()
 	orphaned := make(chan struct{})
 	go func() {
-		if watchParent(watch, os.Getenv(wire.EnvHostPID)) {
+		if watchParent(watch, parent, os.Getenv(wire.EnvHostPID)) {
 			close(orphaned)
 		}
 	}()
@@ -203,10 +205,8 @@ func (s *serving) end() {
 }
 
 // watchParent returns true when the host is dead, false when ctx ends. A killed host cannot say goodbye; what remains of
-// it is that its children get another parent. The host's pid, when it is given, covers a host that died before the first
-// look, and a wrapper between the two.
-func watchParent(ctx context.Context, hostPID string) bool {
-	parent := os.Getppid()
+// it is that its children get another parent. The host's pid, when it is given, covers a wrapper between the two.
+func watchParent(ctx context.Context, parent int, hostPID string) bool {
 	host, _ := strconv.Atoi(hostPID)
 	ticker := time.NewTicker(parentTick)
 	defer ticker.Stop()
