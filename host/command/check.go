@@ -42,6 +42,7 @@ func (c *cli) check(ctx context.Context) error {
 		return err
 	}
 	problems = append(problems, found...)
+	slices.SortStableFunc(problems, func(a, b settings.Problem) int { return strings.Compare(a.Variable, b.Variable) })
 	if c.json {
 		values, err := cfg.Masked()
 		if err != nil {
@@ -173,6 +174,7 @@ func checkDataDir(dir string) []settings.Problem {
 
 // refuse prints problems and ends with the exit code of a mistake.
 func (c *cli) refuse(problems, warnings []settings.Problem) error {
+	slices.SortStableFunc(problems, func(a, b settings.Problem) int { return strings.Compare(a.Variable, b.Variable) })
 	noun := "problems"
 	if len(problems) == 1 {
 		noun = "problem"

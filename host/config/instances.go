@@ -84,8 +84,9 @@ func (l *loader) instances() []Instance {
 // switches reads the PLUGIN_…_ENABLED variables. The names come back sorted.
 func (l *loader) switches(plugins []string) (enabled, disabled []string) {
 	for _, variable := range slices.Sorted(maps.Keys(l.env)) {
-		middle, ok := strings.CutPrefix(variable, pluginPrefix)
-		if middle, ok = strings.CutSuffix(middle, enabledSuffix); !ok || middle == "" {
+		rest, ours := strings.CutPrefix(variable, pluginPrefix)
+		middle, isSwitch := strings.CutSuffix(rest, enabledSuffix)
+		if !ours || !isSwitch || middle == "" {
 			continue
 		}
 		name := nameOf(middle)

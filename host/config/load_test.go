@@ -132,6 +132,7 @@ func TestAddressesThatMayBeListenedOn(t *testing.T) {
 		"localhost":        {"RIVERGATE_LISTEN=localhost:8080"},
 		"behind a proxy":   {"RIVERGATE_LISTEN=0.0.0.0:8080", "RIVERGATE_TRUSTED_PROXIES=10.0.0.0/8,192.168.1.7"},
 		"left for testing": {"RIVERGATE_TEST_POSTGRES_DSN=postgres://x"},
+		"somebody else's":  {"TRACING_ENABLED=perhaps", "ENABLED=true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := load(t, environ...)
