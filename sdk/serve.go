@@ -59,6 +59,13 @@ func run(p Plugin, args []string) int {
 	// What the plugin starts is not started by the host.
 	_ = os.Unsetenv(wire.EnvCookie)
 
+	// Before the handshake: from then on the host may stop the plugin at any moment.
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(stop)
+	// Caught and dropped: with the host dead, a log line must fail and not kill the process before it has closed.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
 	log := newLogger(os.Getenv(wire.EnvLogLevel))
 	impl := &server{plugin: p, description: description, log: log, slots: map[string]*slot{}}
 	s, err := listen(impl, handshake)
@@ -66,7 +73,7 @@ func run(p Plugin, args []string) int {
 		log.Error("plugin cannot be served", "error", err)
 		return 1
 	}
-	return s.wait(impl, parent, log)
+	return s.wait(impl, stop, parent, log)
 }
 
 // newLogger writes one JSON line per entry, of any length; the host reads level and fields from it.
@@ -137,13 +144,7 @@ func listen(impl protocol.PusherServer, handshake *os.File) (*serving, error) {
 }
 
 // wait is the rest of the process's life. It returns the exit code.
-func (s *serving) wait(impl *server, parent int, log Logger) int {
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(stop)
-	// Caught and dropped: with the host dead, a log line must fail and not kill the process before it has closed.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-
+func (s *serving) wait(impl *server, stop <-chan os.Signal, parent int, log Logger) int {
 	watch, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	orphaned := make(chan struct{})

@@ -200,7 +200,7 @@ func TestNearestOnlyWhenReasonablyNear(t *testing.T) {
 	known := []string{"URL", "PORT", "FLUSH_INTERVAL", "TABLE", "WORKERS", "TOKEN"}
 	for name, want := range map[string]string{
 		"URI": "URL", "url": "URL", "FLUSHINTERVAL": "FLUSH_INTERVAL", "FLUSH_INTREVAL": "FLUSH_INTERVAL", "TABEL": "TABLE", "TABLES": "TABLE",
-		"WORKER": "WORKERS", "HOST": "", "X": "", "": "", "SOMETHING_ELSE": "", "TOKN": "TOKEN",
+		"WORKER": "WORKERS", "HOST": "", "X": "", "": "", "SOMETHING_ELSE": "", "TOKN": "TOKEN", "ULR": "URL", "PROT": "PORT", "PTRO": "",
 	} {
 		require.Equal(t, want, Nearest(name, known), name)
 	}

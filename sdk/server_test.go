@@ -1,0 +1,351 @@
+package sdk_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rivergate/rivergate/sdk"
+	"github.com/rivergate/rivergate/sdk/plugintest"
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/wire"
+)
+
+// recorder writes down what the SDK does with its instances.
+type recorder struct {
+	mu     sync.Mutex
+	events []string
+
+	entered chan string            // one value per Deliver call that begins, when not nil
+	leave   chan error             // what such a call returns
+	deliver func(*sdk.Batch) error // otherwise
+}
+
+func (r *recorder) say(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) said() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.events...)
+}
+
+type probe struct {
+	Name string `config:"name" required:"true" enum:"red,blue" doc:"A colour."`
+	Sick bool   `config:"sick"`
+	Bad  bool   `config:"bad"`
+
+	on *recorder
+}
+
+func (p *probe) Open(_ context.Context, env sdk.Env) error {
+	p.on.say("open %s %s", env.Instance, p.Name)
+	if p.Bad {
+		return errors.Join(sdk.FieldError("name", errors.New("cannot be reached")), errors.New("and more"))
+	}
+	return nil
+}
+
+func (p *probe) Health(context.Context) error {
+	if p.Sick {
+		return errors.New("not well")
+	}
+	return nil
+}
+
+func (p *probe) Deliver(ctx context.Context, b *sdk.Batch) error {
+	for row := range b.Rows() {
+		p.on.say("row %s %s", p.Name, row.JSON())
+	}
+	if p.on.entered != nil {
+		p.on.entered <- p.Name
+		select {
+		case err := <-p.on.leave:
+			return err
+		case <-ctx.Done():
+			p.on.say("broken off %s", p.Name)
+			return ctx.Err()
+		}
+	}
+	if p.on.deliver != nil {
+		return p.on.deliver(b)
+	}
+	return nil
+}
+
+func (p *probe) Close(context.Context) error {
+	p.on.say("close %s", p.Name)
+	return nil
+}
+
+func pluginOf(on *recorder) sdk.Plugin {
+	return sdk.Plugin{
+		Name: "probe", Version: "1.0.0", Summary: "Records.", MaxBatchRows: 500, MaxBatchBytes: 1 << 20, Window: 3,
+		Pusher: func() sdk.Pusher { return &probe{on: on} },
+	}
+}
+
+func deadline(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func send(t *testing.T, s protocol.DeliverStream, seq uint64, rows ...string) {
+	t.Helper()
+	require.NoError(t, s.Send(&protocol.Batch{Seq: seq, Frames: []protocol.Frame{plugintest.Frame("u", rows...)}}))
+}
+
+func TestBatchesAreDeliveredInOrderAndEachIsAcknowledged(t *testing.T) {
+	on := &recorder{}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	want := []string{"open test red"}
+	for seq := range uint64(50) {
+		send(t, s, seq+1, fmt.Sprintf(`{"n":%d}`, seq))
+		want = append(want, fmt.Sprintf(`row red {"n":%d}`, seq))
+	}
+	require.NoError(t, s.CloseSend())
+	for seq := range uint64(50) {
+		ack, err := s.Recv()
+		require.NoError(t, err)
+		require.Equal(t, protocol.Ack{ThroughSeq: seq + 1, Window: 3}, ack)
+	}
+	_, err = s.Recv()
+	require.Equal(t, io.EOF, err, "everything is acknowledged before the stream ends")
+	require.Equal(t, want, on.said())
+}
+
+func TestTheHandshakeStatesLimitsAndAgreesOnAVersion(t *testing.T) {
+	h := plugintest.Connect(t, pluginOf(&recorder{}))
+	hello, err := h.Client.Handshake(deadline(t), protocol.Hello{Versions: []uint32{7, 1}})
+	require.NoError(t, err)
+	require.Equal(t, []uint32{1}, hello.Versions)
+	require.Equal(t, protocol.Limits{MaxBatchBytes: 1 << 20, MaxBatchRows: 500}, hello.Limits)
+	require.True(t, strings.HasPrefix(hello.Software, "rivergate-sdk-go/"))
+	_, err = h.Client.Handshake(deadline(t), protocol.Hello{Versions: []uint32{7}})
+	require.ErrorIs(t, err, protocol.ErrMalformed)
+	require.ErrorContains(t, err, "[7]")
+}
+
+func TestConfigureReportsWhatIsWrongByProperty(t *testing.T) {
+	on := &recorder{}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Equal(t, []protocol.ConfigProblem{
+		{Field: "name", Reason: "is required: A colour."}, {Field: "nmae", Reason: "is not a known setting; name is"},
+	}, h.Configure(map[string]any{"nmae": "red"}))
+	require.Equal(t, []protocol.ConfigProblem{{Field: "name", Reason: `"green" is none of red, blue`}}, h.Configure(map[string]any{"name": "green"}))
+	require.Empty(t, on.said(), "nothing was opened")
+	require.Equal(t, []protocol.ConfigProblem{{Field: "name", Reason: "cannot be reached"}, {Reason: "and more"}}, h.Configure(map[string]any{"name": "red", "bad": true}))
+	require.ErrorIs(t, h.Health(), protocol.ErrUnknownInstance)
+
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	require.NotEmpty(t, h.Configure(map[string]any{"name": "green"}))
+	require.NoError(t, h.Health(), "a configuration that is plainly wrong leaves the instance as it was")
+}
+
+func TestHealthAsksTheImplementation(t *testing.T) {
+	h := plugintest.Start(t, pluginOf(&recorder{}), map[string]any{"name": "red", "sick": true})
+	var unhealthy *protocol.Unhealthy
+	require.ErrorAs(t, h.Health(), &unhealthy)
+	require.Equal(t, "not well", unhealthy.Reason)
+	require.NoError(t, h.Client.Health(deadline(t), ""), "the process is well")
+	require.ErrorIs(t, h.Client.Health(deadline(t), "nobody"), protocol.ErrUnknownInstance)
+}
+
+func TestAnUnknownInstanceHasNoStream(t *testing.T) {
+	h := plugintest.Connect(t, pluginOf(&recorder{}))
+	s, err := h.Client.Deliver(deadline(t), "nobody")
+	require.NoError(t, err)
+	_, err = s.Recv()
+	require.ErrorIs(t, err, protocol.ErrUnknownInstance)
+	require.False(t, wire.IsGone(err))
+	require.NoError(t, h.Client.Drain(deadline(t), "nobody"))
+}
+
+func TestABrokenStreamEndsTheCallAndTheNextOneWaitsForIt(t *testing.T) {
+	on := &recorder{entered: make(chan string), leave: make(chan error)}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	ctx, cancel := context.WithCancel(deadline(t))
+	first, err := h.Client.Deliver(ctx, plugintest.Instance)
+	require.NoError(t, err)
+	send(t, first, 1, `1`)
+	<-on.entered
+	second, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	send(t, second, 1, `2`)
+	cancel()
+	_, err = first.Recv()
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, wire.IsGone(err), "it was the caller who left")
+	<-on.entered
+	on.leave <- nil
+	ack, err := second.Recv()
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), ack.ThroughSeq)
+	require.Equal(t, []string{"open test red", "row red 1", "broken off red", "row red 2"}, on.said())
+}
+
+func TestReplacingAnInstanceClosesTheOldOneAfterItsBatch(t *testing.T) {
+	on := &recorder{entered: make(chan string), leave: make(chan error)}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	send(t, s, 1, `1`)
+	send(t, s, 2, `2`)
+	<-on.entered
+
+	replaced := make(chan []protocol.ConfigProblem, 1)
+	go func() {
+		problems, err := h.Client.Configure(deadline(t), plugintest.Instance, []byte(`{"name":"blue"}`))
+		if err != nil {
+			problems = append(problems, protocol.ConfigProblem{Reason: err.Error()})
+		}
+		replaced <- problems
+	}()
+	select {
+	case <-replaced:
+		t.Fatal("the instance was replaced while a batch was in hand")
+	case on.leave <- errors.New("late"):
+	}
+	ack, err := s.Recv()
+	require.NoError(t, err)
+	require.Len(t, ack.Outcomes, 1)
+	// The second batch may have been taken just before the replacement was seen; then it is finished as well.
+	for ended := false; !ended; {
+		select {
+		case <-on.entered:
+			on.leave <- nil
+		case problems := <-replaced:
+			require.Empty(t, problems)
+			ended = true
+		}
+	}
+	events := on.said()
+	require.Equal(t, []string{"close red", "open test blue"}, events[len(events)-2:])
+}
+
+func TestDrainFinishesClosesAndForgets(t *testing.T) {
+	on := &recorder{}
+	h := plugintest.Start(t, pluginOf(on), map[string]any{"name": "red"})
+	require.Empty(t, h.Deliver(plugintest.Frame("a", `1`)))
+	h.Drain()
+	h.Drain()
+	require.Equal(t, []string{"open test red", "row red 1", "close red"}, on.said())
+	require.ErrorIs(t, h.Health(), protocol.ErrUnknownInstance)
+}
+
+func TestADrainThatCannotWaitBreaksTheBatchOff(t *testing.T) {
+	on := &recorder{entered: make(chan string), leave: make(chan error)}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	send(t, s, 1, `1`)
+	<-on.entered
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, h.Client.Drain(ctx, plugintest.Instance), context.DeadlineExceeded)
+	_, err = s.Recv()
+	require.True(t, wire.IsGone(err), "%v", err)
+	require.NoError(t, h.Client.Drain(deadline(t), plugintest.Instance), "the next attempt goes on from there")
+	require.Equal(t, []string{"open test red", "row red 1", "broken off red", "close red"}, on.said())
+}
+
+func TestOneProcessServesSeveralInstances(t *testing.T) {
+	on := &recorder{entered: make(chan string, 2), leave: make(chan error)}
+	h := plugintest.Connect(t, pluginOf(on))
+	var streams []protocol.DeliverStream
+	for _, name := range []string{"red", "blue"} {
+		problems, err := h.Client.Configure(deadline(t), name, []byte(`{"name":"`+name+`"}`))
+		require.NoError(t, err)
+		require.Empty(t, problems)
+		s, err := h.Client.Deliver(deadline(t), name)
+		require.NoError(t, err)
+		send(t, s, 1, `1`)
+		streams = append(streams, s)
+	}
+	require.ElementsMatch(t, []string{"red", "blue"}, []string{<-on.entered, <-on.entered}, "both at the same time")
+	for range streams {
+		on.leave <- nil
+	}
+	for _, s := range streams {
+		ack, err := s.Recv()
+		require.NoError(t, err)
+		require.Equal(t, uint64(1), ack.ThroughSeq)
+	}
+	require.NoError(t, h.Client.Drain(deadline(t), ""))
+	require.ErrorIs(t, h.Client.Health(deadline(t), "blue"), protocol.ErrUnknownInstance)
+}
+
+func TestABatchOf20MiBArrivesByteForByte(t *testing.T) {
+	row := `{"x":"` + strings.Repeat("y", 20<<20) + `"}`
+	var got string
+	on := &recorder{deliver: func(b *sdk.Batch) error {
+		for r := range b.Rows() {
+			got = string(r.JSON())
+		}
+		return nil
+	}}
+	p := pluginOf(on)
+	p.Pusher = func() sdk.Pusher { return &quiet{on} }
+	h := plugintest.Start(t, p, nil)
+	require.Empty(t, h.Deliver(plugintest.Frame("a", row)))
+	require.True(t, got == row)
+}
+
+func TestAHundredThousandLongErrorsFitOneAcknowledgement(t *testing.T) {
+	long := errors.New(strings.Repeat("very long ", 1000))
+	on := &recorder{deliver: func(*sdk.Batch) error { return long }}
+	p := pluginOf(on)
+	p.Pusher = func() sdk.Pusher { return &quiet{on} }
+	h := plugintest.Start(t, p, nil)
+	rows := make([]string, 100_000)
+	for i := range rows {
+		rows[i] = `{}`
+	}
+	outcomes := h.Deliver(plugintest.Frame("a", rows...))
+	require.Len(t, outcomes, len(rows))
+	require.Contains(t, outcomes[99_999].Message, "very long")
+}
+
+// quiet hands its batches to the test.
+type quiet struct{ on *recorder }
+
+func (q *quiet) Deliver(_ context.Context, b *sdk.Batch) error { return q.on.deliver(b) }
+
+func TestAPluginThatCannotBeServedSaysWhy(t *testing.T) {
+	for says, p := range map[string]sdk.Plugin{
+		"form [a-z]":       {Name: "Acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return &quiet{} }},
+		"reserved":         {Name: "client", Version: "1.0.0", Pusher: func() sdk.Pusher { return &quiet{} }},
+		"semantic version": {Name: "acme", Version: "one", Pusher: func() sdk.Pusher { return &quiet{} }},
+		"Pusher is nil":    {Name: "acme", Version: "1.0.0"},
+		"not a pointer":    {Name: "acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return nil }},
+		"limit":            {Name: "acme", Version: "1.0.0", Window: -1, Pusher: func() sdk.Pusher { return &quiet{} }},
+		"camelCase":        {Name: "acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return &mistagged{} }},
+	} {
+		_, err := sdk.NewServer(p, hclog.NewNullLogger())
+		require.ErrorContains(t, err, says)
+	}
+}
+
+type mistagged struct {
+	A string `config:"camelCase"`
+}
+
+func (*mistagged) Deliver(context.Context, *sdk.Batch) error { return nil }
