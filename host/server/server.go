@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -137,8 +138,9 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers requests until ctx ends; then it lets those that run finish, up to the shutdown timeout.
+// Serve answers requests until ctx ends; then it lets those that run finish, up to the shutdown timeout. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	l = &onceListener{Listener: l}
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(l) }()
 	select {
@@ -149,14 +151,31 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if s.o.Hurry != nil {
 		s.o.Hurry()
 	}
+	// The listener goes first: a fasthttp server that is told to stop before it knows its listener would never stop.
+	if err := l.Close(); err != nil {
+		s.log.Warn("listener not closed", "error", err)
+	}
+	if err := <-served; err != nil {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.ShutdownTimeout)
 	defer cancel()
-	err := s.http.ShutdownWithContext(last)
-	if err != nil {
-		return fmt.Errorf("stop serving HTTP: %w", err)
+	if err := s.http.ShutdownWithContext(last); err != nil {
+		s.log.Warn("connections are still open", "after", s.o.ShutdownTimeout, "connections", s.http.GetOpenConnectionsCount(), "error", err)
 	}
-	<-served
 	return nil
+}
+
+// onceListener may be closed again.
+type onceListener struct {
+	net.Listener
+	once sync.Once
+	err  error
+}
+
+func (l *onceListener) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
 }
 
 // Handler is the whole server as one function, for tests that need no listener.

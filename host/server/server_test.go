@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
@@ -155,6 +156,29 @@ func TestARequestThatWaitsEndsWhenTheServerStops(t *testing.T) {
 	require.NoError(t, err)
 	r.stop()
 	require.Equal(t, result{status: 202}, <-done)
+}
+
+func TestAServerThatIsStoppedBeforeItServesStops(t *testing.T) {
+	r := newServer(t)
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		l, err := r.server.Listen(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, r.server.Serve(stopped, l))
+	}
+}
+
+func TestAConnectionThatSaysNothingDoesNotKeepTheServer(t *testing.T) {
+	r := start(t, func(o *Options) { o.ShutdownTimeout = 150 * time.Millisecond })
+	c := r.dial()
+	c.works()          // this one is idle: closed at once
+	silent := r.dial() // accepted, as the next one is
+	r.dial().works()
+	began := time.Now()
+	r.stop()
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.NoError(t, silent.Close())
 }
 
 func TestHealthRoutesAnswerBareObjects(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -65,7 +66,7 @@ func (s *Service) listPlugins(c *fiber.Ctx) error {
 }
 
 func (s *Service) reloadPlugin(c *fiber.Ctx) error {
-	name := c.Params("name")
+	name := strings.Clone(c.Params("name"))
 	ctx, cancel := s.within(reloadTime)
 	defer cancel()
 	switch err := s.plugins.Reload(ctx, name); {

@@ -17,7 +17,7 @@ const HeaderIdempotencyKey = "Idempotency-Key"
 const (
 	maxIdempotencyKey = 255
 	maxKeptAnswers    = 4096
-	maxKeptBody       = 64 << 10
+	maxKeptBody       = 1 << 20
 )
 
 // IdempotencyKey returns the client's key as a digest of org, route and key; ok is false when the client sent none. Error: 400
