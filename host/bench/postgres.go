@@ -76,6 +76,9 @@ func (b *bench) pushToPostgres(ctx context.Context, conn *pgx.Conn, dsn string, 
 		"PLUGIN_POSTGRES_TABLE": pushedTable, "PLUGIN_POSTGRES_CREATE_TABLE": "true",
 	}
 	err = b.withHost(ctx, maps.Clone(env), func(h *rig.Host) error {
+		if err := h.Running(ctx, "postgres", 30*time.Second); err != nil {
+			return err
+		}
 		if err := h.PausePusher(ctx, "postgres"); err != nil {
 			return err
 		}

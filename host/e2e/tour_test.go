@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +78,7 @@ func TestTheReadmeTourWorksCopyPasted(t *testing.T) {
 	addr, err := rig.FreeAddr(t.Context())
 	require.NoError(t, err)
 	dir := copyTree(t, root)
-	w := &terminals{t: t, dir: dir, addr: addr, env: append(os.Environ(), "RIVERGATE_LISTEN="+addr)}
+	w := &terminals{t: t, dir: dir, addr: addr, env: append(ownless(os.Environ()), "RIVERGATE_LISTEN="+addr)}
 	t.Cleanup(w.endServer)
 	for i, block := range blocks {
 		require.NotRegexp(t, `\b(pkill|killall)\b`, block, "a reader may run other programs of that name")
@@ -89,6 +90,13 @@ func TestTheReadmeTourWorksCopyPasted(t *testing.T) {
 		}
 		w.run(block)
 	}
+}
+
+// ownless is the environment without our variables: the reader has set none.
+func ownless(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool {
+		return strings.HasPrefix(v, "RIVERGATE_") || strings.HasPrefix(v, "PLUGIN_")
+	})
 }
 
 // terminals are the reader's two windows.

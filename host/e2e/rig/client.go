@@ -261,3 +261,21 @@ func (c Client) CaughtUp(ctx context.Context, within time.Duration, names ...str
 		}
 	}
 }
+
+// Running waits until the plugin of the pusher runs. It gives up at once when the host calls it failed.
+func (c Client) Running(ctx context.Context, name string, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		p, err := c.Pusher(ctx, name)
+		switch {
+		case err == nil && (p.State == "running" || p.State == "paused"):
+			return nil
+		case err == nil && p.State == "failed":
+			return fmt.Errorf("pusher %s failed: %s", name, p.Reason)
+		}
+		if waitErr := Pause(ctx, 5*time.Millisecond); waitErr != nil {
+			return fmt.Errorf("pusher %s does not run: %w (%+v, %v)", name, waitErr, p, err)
+		}
+	}
+}
