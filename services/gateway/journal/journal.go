@@ -35,7 +35,8 @@ type Record struct {
 	protocol.Frame // Position and ReceivedAt are set by Append
 
 	// IdempotencyKey identifies the request among all requests (a digest of org, route and the client's key);
-	// BodyDigest tells whether a repetition is the same request. Both zero: the client gave no key.
+	// BodyDigest tells whether a repetition is the same request. Key zero: the client gave none, and no digest is
+	// kept.
 	IdempotencyKey [16]byte
 	BodyDigest     [16]byte
 }

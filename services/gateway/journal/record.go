@@ -193,6 +193,9 @@ func decodePayload(h *recordHeader, b []byte) (p payload, err error) {
 		}
 		copy(p.key[:], kd)
 		copy(p.digest[:], kd[16:])
+		if p.key == [16]byte{} {
+			return p, errDamaged // no key has no flag
+		}
 	}
 	p.user = c.uvarint()
 	p.uuid = c.take(c.uvarint())
