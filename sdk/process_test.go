@@ -160,7 +160,7 @@ func TestSigtermFinishesTheBatchInHandAndCloses(t *testing.T) {
 	p := startProcess(t)
 	stream := p.open(t, fmt.Sprintf(`{"gate":%q}`, gate))
 	require.NoError(t, stream.Send(&protocol.Batch{Seq: 1, Frames: []protocol.Frame{plugintest.Frame("a", `{"do":"wait"}`)}}))
-	require.NoError(t, stream.Send(&protocol.Batch{Seq: 2, Frames: []protocol.Frame{plugintest.Frame("a", `{"do":"wait"}`)}}))
+	require.NoError(t, stream.Send(&protocol.Batch{Seq: 2, Frames: []protocol.Frame{plugintest.Frame("a", `{}`)}}))
 	p.stderr.waitFor(t, "in hand")
 	require.NoError(t, p.command.Process.Signal(syscall.SIGTERM))
 	p.stderr.waitFor(t, "plugin is stopping")
@@ -169,8 +169,13 @@ func TestSigtermFinishesTheBatchInHandAndCloses(t *testing.T) {
 	ack, err := stream.Recv()
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), ack.ThroughSeq)
-	_, err = stream.Recv()
-	require.ErrorIs(t, err, io.EOF, "the second batch is left to the next process")
+	// The second batch was taken in the last moment, and is finished too, or left to the next process.
+	ack, err = stream.Recv()
+	if err == nil {
+		require.Equal(t, uint64(2), ack.ThroughSeq)
+		_, err = stream.Recv()
+	}
+	require.Equal(t, io.EOF, err, "the stream ends in good order")
 	require.NoError(t, p.command.Wait())
 	require.Contains(t, p.stderr.String(), `"@message":"closed"`)
 }
