@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func TestEveryMountedRouteIsDescribedAndTheReverse(t *testing.T) {
 	mounted := map[string]bool{}
 	for _, methods := range r.server.app.Stack() {
 		for _, route := range methods {
-			if route.Method != "HEAD" { // Fiber adds it to every GET
+			if route.Method != http.MethodHead { // Fiber adds it to every GET
 				mounted[route.Method+" "+route.Path] = true
 			}
 		}

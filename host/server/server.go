@@ -215,7 +215,8 @@ func (s *Server) access(ctx *fasthttp.RequestCtx, caller *api.Caller, start time
 
 // fail is Fiber's error handler.
 func (s *Server) fail(c *fiber.Ctx, err error) error {
-	e := api.Fail(c.Context(), err)
+	e := api.AsError(err)
+	api.Fail(c.Context(), e)
 	switch {
 	case e.Status == http.StatusInternalServerError:
 		s.log.Error("request failed", "method", c.Method(), "path", string(c.Context().Path()), "error", err, "request_id", api.RequestID(c))

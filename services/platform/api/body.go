@@ -132,14 +132,14 @@ func ReadJSON(c *fiber.Ctx, limit int64, into any) error {
 }
 
 func jsonWord(kind string) string {
-	switch {
-	case kind == "slice" || kind == "array":
+	switch kind {
+	case "slice", "array":
 		return "an array"
-	case kind == "struct" || kind == "map":
+	case "struct", "map":
 		return "an object"
-	case kind == "string":
+	case "string":
 		return "a string"
-	case kind == "bool":
+	case "bool":
 		return "a boolean"
 	}
 	return "a number"

@@ -61,8 +61,8 @@ func bare(ctx *fasthttp.RequestCtx, status int, body any) error {
 	return nil
 }
 
-// Fail writes the error as an answer and returns it as it was written, so that the caller can log and count it.
-func Fail(ctx *fasthttp.RequestCtx, err error) *Error {
+// Fail answers with the error, as AsError sees it.
+func Fail(ctx *fasthttp.RequestCtx, err error) {
 	e := AsError(err)
 	body := Failure{Error: FailureInfo{
 		Code: e.Code(), Message: e.Message, Details: e.Details,
@@ -75,5 +75,4 @@ func Fail(ctx *fasthttp.RequestCtx, err error) *Error {
 	if failed := bare(ctx, e.Status, body); failed != nil {
 		ctx.Response.SetStatusCode(e.Status)
 	}
-	return e
 }
