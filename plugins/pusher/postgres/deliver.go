@@ -98,9 +98,14 @@ func notTried(failure error) error {
 func (p *Postgres) encode(b *sdk.Batch) []encoded {
 	rows := make([]encoded, 0, b.Len())
 	p.text = p.text[:0]
+	var frame *sdk.Frame
+	var instant []byte
 	for row := range b.Rows() {
+		if of, _ := row.Frame(); of != frame {
+			frame, instant = of, appendInstant(instant[:0], row)
+		}
 		start := len(p.text)
-		text, err := p.target.appendLine(p.text, row)
+		text, err := p.target.appendLine(p.text, row, instant)
 		if err != nil {
 			b.Reject(row, "22021", err)
 			continue

@@ -177,8 +177,13 @@ func splitColumns(text string) []string {
 	return append(parts, text[start:])
 }
 
-// appendLine writes the row as a line of COPY text (see COPY, "Text Format", in the PostgreSQL manual).
-func (t *target) appendLine(line []byte, row sdk.Row) ([]byte, error) {
+// appendInstant writes what rows of a frame share: when they were received.
+func appendInstant(text []byte, row sdk.Row) []byte {
+	return row.ReceivedAt().UTC().AppendFormat(text, "2006-01-02 15:04:05.999999Z")
+}
+
+// appendLine writes the row, received at instant, as a line of COPY text (see COPY, "Text Format", in the PostgreSQL manual).
+func (t *target) appendLine(line []byte, row sdk.Row, instant []byte) ([]byte, error) {
 	if strings.IndexByte(row.UUID(), 0) >= 0 {
 		return nil, errors.New("the uuid holds \\u0000, which PostgreSQL cannot store")
 	}
@@ -194,7 +199,7 @@ func (t *target) appendLine(line []byte, row sdk.Row) ([]byte, error) {
 		line = append(line, `\N`...)
 	}
 	line = append(line, '\t')
-	line = row.ReceivedAt().UTC().AppendFormat(line, "2006-01-02 15:04:05.999999Z")
+	line = append(line, instant...)
 	if len(t.columns) == 1 && t.columns[0].member == wholeRow {
 		line = appendEscaped(append(line, '\t'), row.JSON())
 		return append(line, '\n'), nil
@@ -231,8 +236,12 @@ func (t *target) appendLine(line []byte, row sdk.Row) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
-// appendEscaped escapes what has a meaning in COPY text. Most values hold none of it.
+// appendEscaped escapes what has a meaning in COPY text. Most values hold none of it, and four searches for one byte each
+// are faster by far than one look at every byte.
 func appendEscaped(line, value []byte) []byte {
+	if bytes.IndexByte(value, '\\') < 0 && bytes.IndexByte(value, '\n') < 0 && bytes.IndexByte(value, '\t') < 0 && bytes.IndexByte(value, '\r') < 0 {
+		return append(line, value...)
+	}
 	start := 0
 	for i, b := range value {
 		var escape byte
