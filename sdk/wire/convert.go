@@ -213,5 +213,9 @@ func millis(d time.Duration) uint32 {
 	if d <= 0 {
 		return 0
 	}
-	return uint32(min((d+time.Millisecond-1)/time.Millisecond, math.MaxUint32))
+	ms := d / time.Millisecond
+	if d%time.Millisecond > 0 {
+		ms++
+	}
+	return uint32(min(ms, math.MaxUint32))
 }
