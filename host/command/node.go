@@ -46,6 +46,7 @@ type node struct {
 	stopOnce sync.Once
 	stopping atomic.Bool
 	deadline time.Time // of stopping in good order, set by beginStop
+	cut      bool      // something had to be cut short
 }
 
 // slowStart is how long a plugin that does not introduce itself may hold up the intake. Its configuration is judged when
@@ -219,6 +220,7 @@ func (n *node) close(ctx context.Context) error {
 		case err := <-deliveryEnds:
 			errs, deliveryEnds = append(errs, err), nil
 		case <-timer.C:
+			n.cut = true
 			n.log.Warn("delivery does not end in time; what is in flight is sent again after the next start")
 		}
 		timer.Stop()
@@ -226,6 +228,7 @@ func (n *node) close(ctx context.Context) error {
 	if n.plugins != nil {
 		within, cancel := context.WithDeadline(ctx, n.deadline)
 		if err := n.plugins.Stop(within); err != nil {
+			n.cut = true
 			n.log.Warn("plugins did not all end in good order", "error", err)
 		}
 		cancel()

@@ -83,7 +83,11 @@ func (c *cli) serve(ctx context.Context, hints bool) (err error) {
 	if errors.As(err, &bad) {
 		return c.refuse(bad.problems, nil)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case n.cut:
+		log.Info("stopped; what was cut short is delivered after the next start")
+	default:
 		log.Info("stopped in good order")
 	}
 	return err
