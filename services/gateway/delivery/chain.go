@@ -151,9 +151,6 @@ func (c *chain) run(ctx context.Context) {
 	wg.Go(func() { c.read(work) })
 	wg.Go(func() { c.connect(work) })
 	wg.Go(func() { c.replayRounds(work) })
-	defer wg.Wait()
-	defer cancel()
-
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	stop := ctx.Done()
@@ -171,6 +168,8 @@ func (c *chain) run(ctx context.Context) {
 		}
 		c.mu.Unlock()
 		if done {
+			cancel()
+			wg.Wait() // not deferred: a panic must end the host, not wait here
 			return
 		}
 		timer.Reset(wait)

@@ -37,7 +37,7 @@ type heldKey struct {
 	key    key
 	pieces []piece // sorted by position
 	due    time.Time
-	index  int // in the heap
+	index  int // in the heap; -1: taken out while a batch is built
 }
 
 var keySeed = maphash.MakeSeed()
@@ -81,7 +81,9 @@ func (l *lane) hold(p piece, due time.Time) {
 	if due.After(h.due) {
 		h.due = due
 	}
-	heap.Fix(&l.due, h.index)
+	if h.index >= 0 {
+		heap.Fix(&l.due, h.index)
+	}
 }
 
 // behind tells whether an earlier row of the piece's key is held.
@@ -156,5 +158,6 @@ func (h *heldHeap) Pop() any {
 	k := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
+	k.index = -1
 	return k
 }
