@@ -1,5 +1,6 @@
-// Command forker is a pusher that starts a grandchild which never ends by itself, and one that leaves the process group.
-// Both hold the plugin's standard error open. It proves that the host kills with a plugin all that the plugin started.
+// Command forker is a pusher that starts three grandchildren which never end by themselves: one in the plugin's process
+// group that inherits nothing, one that leaves the group, and one that leaves it and holds the plugin's standard error
+// open. It proves that the host kills with a plugin all that the plugin started.
 package main
 
 import (
@@ -13,15 +14,21 @@ import (
 )
 
 type forker struct {
-	Path string `config:"path" required:"true" doc:"File that gets the process ids of both, one per line."`
+	Path string `config:"path" required:"true" doc:"File that gets their process ids, one per line, in that order."`
+	Hold bool   `config:"hold" default:"true" doc:"Whether the third holds standard error."`
 }
 
 func (f *forker) Open(context.Context, sdk.Env) error {
 	text := ""
-	for _, leaves := range []bool{false, true} {
-		cmd := exec.Command("sleep", "3600")
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: leaves}
+	bare, leaving, holding := exec.Command("sleep", "3600"), exec.Command("sleep", "3600"), exec.Command("sleep", "3600")
+	bare.Env = []string{"PATH=" + os.Getenv("PATH")}
+	leaving.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	holding.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	holding.Stderr = os.Stderr
+	if !f.Hold {
+		holding.Stderr = nil
+	}
+	for _, cmd := range []*exec.Cmd{bare, leaving, holding} {
 		if err := cmd.Start(); err != nil {
 			return fmt.Errorf("start a grandchild: %w", err)
 		}
