@@ -16,7 +16,7 @@ const (
 	// smallBody: bodies up to this size share pooled buffers; larger ones are allocated and given back at once.
 	smallBody = 512 << 10
 	// largeBudget is how many bytes of large bodies are in memory together; further ones wait.
-	largeBudget = 48 << 20
+	largeBudget = 32 << 20
 	// budgetWait is how long a large body waits for memory before its client is told to come again.
 	budgetWait = 10 * time.Second
 	// keptParser is how much memory a pooled parser may hold.
