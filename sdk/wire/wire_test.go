@@ -29,7 +29,10 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// go-plugin's server never stops the two readers of its own standard output.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/go-plugin.copyChan"))
+}
 
 // dial serves what register registers on a unix socket and connects to it.
 func dial(t testing.TB, register func(*grpc.Server)) (*grpc.ClientConn, *grpc.Server) {
