@@ -229,12 +229,12 @@ func (f *Files) commitGroup(bytes int64) {
 		return
 	}
 	f.publish(bytes)
+	if w.refused != nil {
+		f.accept()
+	}
 	for i, r := range w.group {
 		r.answer(w.headers[i].position, w.headers[i].receivedAt, nil)
 		w.group[i] = nil
-	}
-	if w.refused != nil {
-		f.accept()
 	}
 }
 
