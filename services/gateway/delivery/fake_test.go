@@ -20,7 +20,8 @@ type fake struct {
 	processes []*process
 	delivered map[uint64]int      // position → times
 	data      map[uint64]string   // position → bytes
-	orders    map[string][]uint64 // uuid → positions in the order of first delivery
+	answered  map[uint64]bool     // delivered, skipped or rejected
+	orders    map[string][]uint64 // uuid → positions in the order in which they were first answered
 	sent      map[uint64]int      // position → times sent
 	batches   [][]span            // rows of each batch that came
 }
@@ -35,7 +36,7 @@ type reaction struct {
 }
 
 func newFake(behave func(p *process, b *protocol.Batch) reaction) *fake {
-	return &fake{behave: behave, delivered: map[uint64]int{}, data: map[uint64]string{}, orders: map[string][]uint64{}, sent: map[uint64]int{}}
+	return &fake{behave: behave, delivered: map[uint64]int{}, data: map[uint64]string{}, answered: map[uint64]bool{}, orders: map[string][]uint64{}, sent: map[uint64]int{}}
 }
 
 // process is one stream.
@@ -190,19 +191,25 @@ func (f *fake) note(b *protocol.Batch) {
 func (f *fake) deliver(b *protocol.Batch, outcomes []protocol.Outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	failed := map[uint64]bool{}
+	failed := map[uint64]protocol.Class{}
 	for _, o := range outcomes {
-		failed[o.Position+uint64(o.Row)] = o.Class != protocol.Duplicate
+		failed[o.Position+uint64(o.Row)] = o.Class
 	}
 	for i := range b.Frames {
 		fr := &b.Frames[i]
 		for r := range fr.Len() {
 			at := fr.Position + uint64(r)
-			if failed[at] {
+			switch failed[at] {
+			case protocol.Retry, protocol.Throttled, protocol.Unauthenticated:
 				continue
 			}
-			if f.delivered[at]++; f.delivered[at] == 1 {
+			if !f.answered[at] {
+				f.answered[at] = true
 				f.orders[fr.UUID] = append(f.orders[fr.UUID], at)
+			}
+			switch failed[at] {
+			case protocol.Delivered, protocol.Duplicate:
+				f.delivered[at]++
 				f.data[at] = string(fr.Row(r))
 			}
 		}
