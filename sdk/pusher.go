@@ -40,13 +40,14 @@ type Pusher interface {
 }
 
 // Opener is for a pusher that has something to open: connections, files. Called once, after the config fields are filled and before
-// the first Deliver. An error is shown to the operator as a configuration problem and the host tries again with backoff;
-// wrap it with FieldError to name the variable.
+// the first Deliver; ctx is for the opening only. An error is shown to the operator as a configuration problem and the host tries again with backoff;
+// wrap it with FieldError to name the variable. After an error Close is not called: release what was opened.
 type Opener interface {
 	Open(ctx context.Context, env Env) error
 }
 
-// HealthChecker is for a pusher that can tell whether it works, without side effects and within a second.
+// HealthChecker is for a pusher that can tell whether it works, without side effects and within a second. It may be called
+// while Deliver runs.
 // Without it, an instance that is open counts as healthy.
 type HealthChecker interface {
 	Health(ctx context.Context) error
