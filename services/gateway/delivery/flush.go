@@ -98,7 +98,7 @@ func (c *chain) snapshot() (change, bool) {
 	if !c.pending.dirty {
 		return change{}, false
 	}
-	c.pending.dirty = false
+	c.pending.dirty, c.pending.given = false, len(c.pending.notes)
 	return change{chain: c, cursor: c.settled.cursor, totals: c.totals, changes: c.pending}, true
 }
 
@@ -115,7 +115,7 @@ func (c *chain) saved(ch *change) {
 	defer c.mu.Unlock()
 	p := &c.pending
 	p.letters = rest(p.letters, len(ch.letters))
-	p.notes = rest(p.notes, len(ch.notes))
+	p.notes, p.given = rest(p.notes, len(ch.notes)), 0
 	p.revived = rest(p.revived, len(ch.revived))
 	p.returned = rest(p.returned, len(ch.returned))
 	for i := range ch.letters {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,11 +39,11 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			seed: rapid.Uint64().Draw(rt, "seed"),
 		}
 		synctest.Test(t, func(t *testing.T) {
-			chance := rand.New(rand.NewPCG(pl.seed, 1))
-			calm := false
+			chance := &dice{rand: rand.New(rand.NewPCG(pl.seed, 1))}
+			var calm atomic.Bool
 			f := newFake(nil)
 			f.behave = func(p *process, b *protocol.Batch) reaction {
-				if calm {
+				if calm.Load() {
 					return reaction{}
 				}
 				<-time.After(time.Duration(chance.IntN(3)) * time.Millisecond)
@@ -99,13 +101,17 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 				}
 			}
 			after(time.Hour)
-			calm = true
+			calm.Store(true)
 			last := frames[len(frames)-1]
+			told, stored := 0, 0
 			end := last.Position + uint64(last.Len())
 			for _, frame := range frames {
-				r.settledAll(frame)
+				told += r.settledAll(frame)[0].Dead
 			}
 			after(time.Second)
+			for _, frame := range frames {
+				stored += r.settledAll(frame)[0].Dead
+			}
 			require.Equal(t, end, r.storedCursor("http"))
 			require.Zero(t, r.chain("http").backlog.Load())
 			require.Zero(t, r.chain("http").ahead.rows.Load())
@@ -127,6 +133,7 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 					}
 				}
 			}
+			require.Equal(t, []int{len(dead), len(dead)}, []int{told, stored}, "progress knows every dead row")
 			if pl.order == OrderKey {
 				for uuid, order := range f.orders {
 					require.True(t, slices.IsSorted(order), "%s: %v", uuid, order)
@@ -134,4 +141,16 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			}
 		})
 	})
+}
+
+// dice is chance for several goroutines.
+type dice struct {
+	mu   sync.Mutex
+	rand *rand.Rand
+}
+
+func (d *dice) IntN(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rand.IntN(n)
 }

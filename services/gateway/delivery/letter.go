@@ -48,6 +48,7 @@ type changes struct {
 	dirty    bool
 	letters  []letter
 	notes    []note
+	given    int        // of notes, in the snapshot that was taken last
 	revived  []int64    // dead letters that were delivered by a replay
 	returned []returned // those that were not
 }
@@ -125,7 +126,7 @@ func (c *chain) keep(l *letter) bool {
 	c.totals.dead++
 	c.metrics.dead.WithLabelValues(c.Name, l.class).Inc()
 	c.pending.letters = append(c.pending.letters, *l)
-	c.pending.notes = jot(c.pending.notes, note{l.position, l.position + 1, noteDead, l.attempts})
+	c.pending.jot(note{l.position, l.position + 1, noteDead, l.attempts})
 	c.settled.add(l.position, l.position+1)
 	c.backlogLeave(l.org, 1)
 	if c.d.tails.listening() {

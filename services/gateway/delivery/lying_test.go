@@ -82,11 +82,8 @@ func TestThePluginMayLowerTheWindowButNotRaiseIt(t *testing.T) {
 		in(t, func(t *testing.T) {
 			most := 0
 			f := newFake(nil)
-			f.behave = func(p *process, b *protocol.Batch) reaction {
+			f.behave = func(*process, *protocol.Batch) reaction {
 				<-time.After(time.Second)
-				if b.Seq > 10 {
-					most = max(most, 1+len(p.inbox))
-				}
 				return reaction{window: window}
 			}
 			p := pusher("http", f)

@@ -22,15 +22,15 @@ type note struct {
 	attempts int
 }
 
-// jot appends a note, or lengthens the last one.
-func jot(notes []note, n note) []note {
-	if len(notes) > 0 {
-		if last := &notes[len(notes)-1]; last.to == n.from && last.kind == n.kind && last.attempts == n.attempts {
+// jot adds a note, or lengthens the last one, unless the store is being given that one.
+func (p *changes) jot(n note) {
+	if len(p.notes) > p.given {
+		if last := &p.notes[len(p.notes)-1]; last.to == n.from && last.kind == n.kind && last.attempts == n.attempts {
 			last.to = n.to
-			return notes
+			return
 		}
 	}
-	return append(notes, n)
+	p.notes = append(p.notes, n)
 }
 
 // packNotes encodes notes for the store: for each the distance from lo, the length, kind and attempts, as varints.

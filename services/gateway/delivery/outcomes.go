@@ -219,5 +219,5 @@ func (c *chain) done(p *piece, from, to int) {
 }
 
 func (c *chain) note(p *piece, from, to int, kind noteKind, attempts int) {
-	c.pending.notes = jot(c.pending.notes, note{p.Position + uint64(from), p.Position + uint64(to), kind, attempts})
+	c.pending.jot(note{p.Position + uint64(from), p.Position + uint64(to), kind, attempts})
 }
