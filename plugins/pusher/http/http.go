@@ -219,7 +219,7 @@ func (d *delivery) chain(ctx context.Context, frames []request) {
 			continue
 		}
 		for _, behind := range frames[i+1:] {
-			d.fail(behind.rows, waiting(failure))
+			d.fail(behind.rows, d.notSent(failure))
 		}
 		return
 	}
@@ -238,7 +238,7 @@ func (d *delivery) send(ctx context.Context, whole request) error {
 		}
 		failure := d.stopped()
 		if failure != nil {
-			failure = waiting(failure)
+			failure = d.notSent(failure)
 			d.fail(piece.rows, failure)
 		} else {
 			answer := d.http.post(ctx, piece)
@@ -271,7 +271,7 @@ func (d *delivery) send(ctx context.Context, whole request) error {
 			}
 		}
 		for _, rest := range pieces {
-			d.fail(rest.rows, waiting(failure))
+			d.fail(rest.rows, d.notSent(failure))
 		}
 		return failure
 	}
@@ -300,16 +300,23 @@ func (d *delivery) stopped() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.broken == nil && d.http.now().After(d.until) {
-		return sdk.Throttle(0, errNotSent)
+		return &sdk.Error{Class: sdk.Throttled, Code: codeNotSent, Err: errNotSent}
 	}
 	return d.broken
 }
 
-// waiting is the outcome of rows that were not sent because of a failure of others: no attempt of theirs.
-func waiting(failure error) error {
+// notSent is the outcome of rows that were not sent because others failed. Behind a frame of the same uuid they wait as it
+// does. When the whole batch has ended they are throttled: that counts no attempt, and the host asks again with one batch.
+func (d *delivery) notSent(failure error) error {
 	var typed *sdk.Error
-	if errors.As(failure, &typed) && typed.Class == sdk.Retry {
-		return &sdk.Error{Class: sdk.Throttled, Code: "not_sent", RetryAfter: typed.RetryAfter, Err: fmt.Errorf("not sent, others failed: %w", typed.Err)}
+	if !errors.As(failure, &typed) || typed.Class != sdk.Retry || typed.Code == codeNotSent {
+		return failure
 	}
-	return failure
+	class := sdk.Retry
+	if d.stopped() != nil {
+		class = sdk.Throttled
+	}
+	return &sdk.Error{Class: class, Code: codeNotSent, RetryAfter: typed.RetryAfter, Err: fmt.Errorf("not sent, an earlier request failed: %w", typed.Err)}
 }
+
+const codeNotSent = "not_sent"

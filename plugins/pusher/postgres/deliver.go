@@ -57,8 +57,7 @@ func (p *Postgres) Deliver(ctx context.Context, b *sdk.Batch) error {
 		switch {
 		case !guilty:
 			failure := destinationError(err)
-			failAll(b, [][]encoded{piece}, failure)
-			failAll(b, pieces, notTried(failure))
+			failAll(b, append(pieces, piece), failure)
 			return nil
 		case len(piece) == 1:
 			b.Reject(piece[0].row, sqlState(err), rejection(err))
@@ -83,15 +82,6 @@ func failAll(b *sdk.Batch, pieces [][]encoded, failure error) {
 			b.Fail(e.row, failure)
 		}
 	}
-}
-
-// notTried gives the rows behind a failure an outcome that counts no attempt, unless the whole destination is held.
-func notTried(failure error) error {
-	var typed *sdk.Error
-	if errors.As(failure, &typed) && typed.Class == sdk.Retry {
-		return &sdk.Error{Class: sdk.Throttled, Code: "not_tried", RetryAfter: typed.RetryAfter, Err: failure}
-	}
-	return failure
 }
 
 // encode writes every row that can be written as a line of COPY text into p.text; the others are rejected.
