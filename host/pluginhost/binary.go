@@ -69,7 +69,7 @@ func statBinary(f *os.File, path string) (*binary, error) {
 }
 
 func identityOf(s *syscall.Stat_t) identity {
-	return identity{dev: uint64(s.Dev), ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim}
+	return identity{dev: s.Dev, ino: s.Ino, size: s.Size, mtime: s.Mtim, ctime: s.Ctim}
 }
 
 // missingError: the plugin folder has no such binary. A configuration problem, unlike the other reasons.

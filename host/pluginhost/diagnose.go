@@ -101,7 +101,7 @@ func interpreter(path string) string {
 
 // explainStart says why a process that was started did not become a plugin. err is go-plugin's own word, the last resort.
 func explainStart(p *process, timedOut bool, after time.Duration, err error) error {
-	shook, bad, stray := p.shakes.result()
+	shook, stray, bad := p.shakes.result()
 	if bad != nil {
 		return bad
 	}

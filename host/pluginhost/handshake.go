@@ -119,9 +119,9 @@ func (h *handshake) check(s said) error {
 // close tells go-plugin that no handshake will come.
 func (h *handshake) close() { _ = h.writer.Close() }
 
-// result is what is known about the handshake: whether it came, why it was refused, and the first line that was none.
-func (h *handshake) result() (done bool, bad error, stray string) {
+// result is what is known about the handshake: whether it came, the first line that was none, and why it was refused.
+func (h *handshake) result() (done bool, stray string, bad error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.done, h.bad, h.stray
+	return h.done, h.stray, h.bad
 }

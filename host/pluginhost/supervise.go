@@ -188,9 +188,10 @@ func (s *supervisor) watch(ctx context.Context, r *running) *running {
 		case req := <-s.swap:
 			old := r
 			r, unanswered = req.next, 0
-			if asking { // the answer of the old one
-				<-answers
+			if asking {
+				err := <-answers
 				asking = false
+				s.log.Debug("last health check of the old process", "error", err)
 			}
 			s.exchange(ctx, old, r)
 			close(req.done)

@@ -26,6 +26,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,7 +37,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1"
+	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1" //nolint:depguard // package wire would not let it lie
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/wire"
 )
@@ -131,7 +132,7 @@ func (l *liar) Drain(context.Context, *pluginv1.DrainRequest) (*pluginv1.DrainRe
 func (l *liar) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.Ack]) error {
 	for {
 		b, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
