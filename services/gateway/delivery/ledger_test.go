@@ -80,7 +80,7 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			p := pusher("http", f)
 			p.Order, p.Window, p.BatchRows, p.RetryAttempts = pl.order, pl.window, pl.rows, 0
 			r := newRig(t, p)
-			defer func() { r.halt() }()
+			defer func() { _ = r.halt() }()
 			r.start()
 			var frames []*protocol.Frame
 			for i := range pl.frames {

@@ -40,7 +40,7 @@ func newRig(t testing.TB, pushers ...Pusher) *rig {
 	require.NoError(t, err)
 	r := &rig{t: t, journal: newMemory(), db: db, options: Options{Pushers: pushers}}
 	t.Cleanup(func() {
-		r.halt()
+		_ = r.halt()
 		require.NoError(t, db.Close())
 	})
 	return r
