@@ -27,8 +27,9 @@ func (w *world) fast(change ...func(*pace)) {
 	w.host.pace = p
 }
 
-func TestAKilledPluginDeliversAgainWithin250Milliseconds(t *testing.T) {
+func TestAKilledPluginDeliversAgainWithoutABackoff(t *testing.T) {
 	w := newWorld(t)
+	w.fast(func(p *pace) { p.backoffMin, p.backoffMax, p.progressMax = time.Hour, time.Hour, time.Hour }) // a restart that waits never comes
 	w.install("flaky", "acme")
 	w.start(acme("acme", "SHARE", "0"))
 	s := w.open("acme")
@@ -45,11 +46,7 @@ func TestAKilledPluginDeliversAgainWithin250Milliseconds(t *testing.T) {
 	s.Close()
 	again := w.open("acme")
 	deliver(t, again, batch(1, 1, `{}`))
-	took := time.Since(began)
-	t.Logf("delivered again %s after the kill", took)
-	if !raceEnabled {
-		require.Less(t, took, 250*time.Millisecond)
-	}
+	t.Logf("delivered again %s after the kill", time.Since(began))
 	st := w.status("acme")
 	require.Equal(t, 1, st.Restarts)
 	require.Equal(t, "signal: killed", st.LastError)
