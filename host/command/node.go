@@ -49,10 +49,6 @@ type node struct {
 	cut      bool      // something had to be cut short
 }
 
-// slowStart is how long a plugin that does not introduce itself may hold up the intake. Its configuration is judged when
-// it has; until then its rows wait.
-const slowStart = 2 * time.Second
-
 // open makes every part, without serving. After an error close still is to be called.
 func (n *node) open(ctx context.Context) (err error) {
 	n.registry = prometheus.NewRegistry()
@@ -115,75 +111,23 @@ func (n *node) run(ctx context.Context, listening func(net.Addr)) error {
 	if err != nil {
 		return &exitError{code: exitFailed, err: err, hint: "Is another host running? RIVERGATE_LISTEN names another address."}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if err := n.startPlugins(ctx, cancel); err != nil {
-		return errors.Join(err, listener.Close())
+	list := instances(n.cfg)
+	if problems := n.plugins.Start(ctx, list); len(problems) > 0 {
+		err := listener.Close()
+		if ctx.Err() != nil {
+			return err // told to stop meanwhile
+		}
+		return errors.Join(&problemsError{nameNearest(problems, list)}, err)
 	}
 	n.startDelivery(ctx)
 	n.log.Info("listening", "address", listener.Addr().String(), "pushers", len(n.cfg.Instances), "data", n.cfg.DataDir, "version", n.build.Version)
 	listening(listener.Addr())
-	stop := context.AfterFunc(ctx, n.beginStop)
+	stop := context.AfterFunc(ctx, func() {
+		n.log.Info("stopping", "timeout", n.cfg.ShutdownTimeout.String())
+		n.beginStop()
+	})
 	defer stop()
-	err = serveHTTP(ctx, n.server, listener)
-	var bad *problemsError
-	if cause := context.Cause(ctx); errors.As(cause, &bad) {
-		return errors.Join(cause, err)
-	}
-	return err
-}
-
-// serveHTTP is Serve for a ctx that may end at any moment: a fasthttp server that is told to stop before it has its listener
-// never stops, so it is told only after it has asked for the first connection.
-func serveHTTP(ctx context.Context, s *server.Server, l net.Listener) error {
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	asked := &askedListener{Listener: l, asked: make(chan struct{})}
-	go func() {
-		defer stop()
-		<-ctx.Done()
-		select {
-		case <-asked.asked:
-		case <-serving.Done():
-		}
-	}()
-	return s.Serve(serving, asked)
-}
-
-// askedListener tells when it is first asked for a connection.
-type askedListener struct {
-	net.Listener
-	once  sync.Once
-	asked chan struct{}
-}
-
-func (l *askedListener) Accept() (net.Conn, error) {
-	l.once.Do(func() { close(l.asked) })
-	return l.Listener.Accept()
-}
-
-// startPlugins starts them all and waits for their first word, though not longer than slowStart. Configuration problems
-// end the host, also when they come later.
-func (n *node) startPlugins(ctx context.Context, cancel context.CancelCauseFunc) error {
-	first := make(chan error, 1)
-	go func() {
-		var err error
-		list := instances(n.cfg)
-		if problems := n.plugins.Start(ctx, list); len(problems) > 0 && ctx.Err() == nil {
-			err = &problemsError{nameNearest(problems, list)}
-			cancel(err)
-		}
-		first <- err
-	}()
-	slow := time.NewTimer(slowStart)
-	defer slow.Stop()
-	select {
-	case err := <-first:
-		return err
-	case <-slow.C:
-		n.log.Warn("a plugin takes long to start; serving without it")
-		return nil
-	}
+	return n.server.Serve(ctx, listener)
 }
 
 // startDelivery lets delivery run until close ends it.
@@ -198,7 +142,6 @@ func (n *node) beginStop() {
 	n.stopOnce.Do(func() {
 		n.deadline = time.Now().Add(n.cfg.ShutdownTimeout)
 		n.stopping.Store(true)
-		n.log.Info("stopping", "timeout", n.cfg.ShutdownTimeout.String())
 	})
 }
 

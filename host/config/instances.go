@@ -151,7 +151,7 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 		if in.Use == "" {
 			variable = switchVariable
 		}
-		if near = nearestPlugin(plugin, plugins); near != "" && in.Use == "" {
+		if near = settings.Nearest(plugin, plugins); near != "" && in.Use == "" {
 			near = prefixOf(near) + enabledSuffix[1:]
 		}
 		l.problem(variable, fmt.Sprintf("there is no plugin %s: the plugin folder %s holds no %s (it has: %s)",
@@ -213,7 +213,7 @@ func (l *loader) strayVariable(variable string, plugins, disabled []string) {
 		if bare[i] != '_' {
 			continue
 		}
-		if near := nearestPlugin(nameOf(bare[:i]), plugins); near != "" {
+		if near := settings.Nearest(nameOf(bare[:i]), plugins); near != "" {
 			best = prefixOf(near) + bare[i+1:]
 		}
 	}
@@ -237,18 +237,6 @@ func (l *loader) plugins() []string {
 		}
 	}
 	return names
-}
-
-// nearestPlugin is settings.Nearest with two exchanged letters as one mistake: names of plugins are short, fiel is file.
-func nearestPlugin(name string, plugins []string) string {
-	for i := range len(name) - 1 {
-		exchanged := []byte(name)
-		exchanged[i], exchanged[i+1] = exchanged[i+1], exchanged[i]
-		if slices.Contains(plugins, string(exchanged)) {
-			return string(exchanged)
-		}
-	}
-	return settings.Nearest(name, plugins)
 }
 
 // prefixOf is what the variables of an instance start with.
