@@ -102,6 +102,20 @@ func Open(ctx context.Context, o Options) (*Delivery, error) {
 	return d, nil
 }
 
+// HighestPosition is one past the highest position that any pusher has settled, 0 when there is none. A journal whose folder
+// was lost must not give a position below it again: the rows would hide behind cursors that have passed them.
+func HighestPosition(ctx context.Context, db *database.DB) (uint64, error) {
+	s, err := openStore(ctx, db)
+	if err != nil {
+		return 0, fmt.Errorf("read the highest position: %w", err)
+	}
+	highest, err := s.highest(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the highest position: %w", err)
+	}
+	return highest, nil
+}
+
 // load sets a chain to its cursor, or to its start.
 func (d *Delivery) load(ctx context.Context, c *chain) error {
 	oldest, next := d.journal.Bounds()

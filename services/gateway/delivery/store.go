@@ -54,6 +54,12 @@ func (s *store) pushers(ctx context.Context) (map[string]*known, error) {
 	return all, err
 }
 
+func (s *store) highest(ctx context.Context) (highest uint64, err error) {
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT max(coalesce((SELECT max(cursor) FROM pushers), 0),
+		coalesce((SELECT max(hi) FROM notes), 0), coalesce((SELECT max(position) + 1 FROM dead_letters), 0))`).Scan(&highest)
+	return highest, err
+}
+
 func (s *store) putPusher(ctx context.Context, k *known) error {
 	return s.exec(ctx, `INSERT INTO pushers (name, start, cursor) VALUES (?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET start = excluded.start, cursor = excluded.cursor`, k.name, int64(k.start), int64(k.cursor))
