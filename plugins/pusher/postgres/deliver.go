@@ -87,6 +87,9 @@ func failAll(b *sdk.Batch, pieces [][]encoded, failure error) {
 // encode writes every row that can be written as a line of COPY text into p.text; the others are rejected.
 func (p *Postgres) encode(b *sdk.Batch) []encoded {
 	rows := make([]encoded, 0, b.Len())
+	if p.conn == nil || p.conn.IsClosed() {
+		p.text = nil // pgx's COPY into a connection that broke may still be reading it
+	}
 	p.text = p.text[:0]
 	var frame *sdk.Frame
 	var instant []byte
