@@ -95,7 +95,7 @@ func (c *cli) checkPlugins(ctx context.Context, cfg *config.Config, known []sett
 		return nil, fmt.Errorf("after the check: %w", err)
 	}
 	found = slices.DeleteFunc(found, func(p settings.Problem) bool { return isKnown(p.Variable) })
-	return append(problems, nameNearest(found, list)...), nil
+	return append(problems, found...), nil
 }
 
 // scratchHost is a plugin host with a folder of its own, beside a host that may be serving.
@@ -120,31 +120,10 @@ func instances(cfg *config.Config) []pluginhost.Instance {
 		in := &cfg.Instances[i]
 		list[i] = pluginhost.Instance{
 			Name: in.Name, Plugin: in.Plugin(), Kind: protocol.KindPusher, SHA256: in.SHA256, PassEnv: in.PassEnv,
-			Prefix: in.Prefix, Vars: in.Own,
+			Prefix: in.Prefix, Vars: in.Own, HostVars: config.HostOwned(in.Prefix),
 		}
 	}
 	return list
-}
-
-// nameNearest adds what the plugin host cannot know: an unknown property may be a misspelt variable of the host's.
-func nameNearest(problems []settings.Problem, list []pluginhost.Instance) []settings.Problem {
-	for i := range problems {
-		p := &problems[i]
-		for _, in := range list {
-			bare, ok := strings.CutPrefix(p.Variable, in.Prefix)
-			if _, given := in.Vars[p.Variable]; !ok || !given || p.Nearest != "" {
-				continue
-			}
-			var known []string
-			for _, variable := range config.HostOwned(in.Prefix) {
-				known = append(known, strings.TrimPrefix(variable, in.Prefix))
-			}
-			if near := settings.Nearest(bare, known); near != "" && near != bare {
-				p.Nearest = in.Prefix + near
-			}
-		}
-	}
-	return problems
 }
 
 // checkDataDir tells whether the data folder can be written, or made. It makes nothing.

@@ -111,13 +111,12 @@ func (n *node) run(ctx context.Context, listening func(net.Addr)) error {
 	if err != nil {
 		return &exitError{code: exitFailed, err: err, hint: "Is another host running? RIVERGATE_LISTEN names another address."}
 	}
-	list := instances(n.cfg)
-	if problems := n.plugins.Start(ctx, list); len(problems) > 0 {
+	if problems := n.plugins.Start(ctx, instances(n.cfg)); len(problems) > 0 {
 		err := listener.Close()
 		if ctx.Err() != nil {
 			return err // told to stop meanwhile
 		}
-		return errors.Join(&problemsError{nameNearest(problems, list)}, err)
+		return errors.Join(&problemsError{problems}, err)
 	}
 	n.startDelivery(ctx)
 	n.log.Info("listening", "address", listener.Addr().String(), "pushers", len(n.cfg.Instances), "data", n.cfg.DataDir, "version", n.build.Version)
