@@ -132,8 +132,9 @@ func (c *chain) failed(b *batch, p *piece, from, to int, o *protocol.Outcome, no
 		last = *q.tried
 	}
 	tried := &attempts{tries: last.tries + 1, counted: last.counted, epoch: c.epoch, first: last.first, reason: reasonOf(o)}
-	// While the destination settles nothing at all, no attempt counts: an outage gives up no row.
-	if o.Class == protocol.Retry && c.epoch > last.epoch {
+	// While the destination settles nothing at all, no attempt counts: an outage gives up no row. Nor does one of a row that
+	// had to wait for an earlier row of its key: it was not tried.
+	if o.Class == protocol.Retry && c.epoch > last.epoch && !b.lane.behind(&q) {
 		tried.counted++
 	}
 	q.tried = tried

@@ -113,6 +113,37 @@ func TestARowIsGivenUpAfterItsAttemptsOnly(t *testing.T) {
 	})
 }
 
+func TestARowBehindAFailedOneOfItsKeyIsNotGivenUpWithIt(t *testing.T) {
+	in(t, func(t *testing.T) {
+		bad := uint64(firstPosition + 1)
+		f := newFake(nil)
+		f.behave = func(_ *process, b *protocol.Batch) reaction {
+			outcomes := outcome(b, protocol.Retry, only(bad))
+			if len(outcomes) > 0 { // the plugin keeps the order: what follows is not tried
+				waiting := outcome(b, protocol.Retry, only(bad+1))
+				for i := range waiting {
+					waiting[i].Code = "not_sent"
+				}
+				outcomes = append(outcomes, waiting...)
+			}
+			return reaction{outcomes: outcomes}
+		}
+		p := pusher("http", f)
+		p.RetryAttempts = 4
+		r := newRig(t, p)
+		r.start()
+		frame := r.post("a", 3)
+		for range 100 {
+			r.post("b", 1)
+			after(50 * time.Millisecond)
+		}
+		progress := r.settledAll(frame)[0]
+		require.Equal(t, 1, progress.Dead)
+		require.Equal(t, 2, progress.Delivered)
+		require.Equal(t, bad, r.letters()[0].Position)
+	})
+}
+
 func TestAnOutageGivesUpNoRow(t *testing.T) {
 	in(t, func(t *testing.T) {
 		var down atomic.Bool
