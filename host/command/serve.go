@@ -124,7 +124,7 @@ func (c *cli) printHints(cfg *config.Config, address net.Addr) {
 	}
 	base := config.URL([]string{"RIVERGATE_LISTEN=" + address.String()})
 	url := ""
-	if base != config.URL(c.Environ) {
+	if base != config.URL(nil) { // another terminal does not have our variables
 		url = " --url " + base
 	}
 	w := c.Stdout
