@@ -233,7 +233,7 @@ const method = `
   are processes of their own. Data lies on a real disk; each run begins with an empty data folder.
 - A row is a JSON object of 256 bytes; a request is one row or a batch, with a uuid of its own. The load generator speaks
   HTTP/1.1 over keep-alive connections and checks every answer: any other than 202 fails the run.
-- Rates come from a closed loop (64 connections; 16 with 1000 rows per request) after a warm-up. "Durable" has no pusher
+- Rates come from a closed loop (64 connections unless said otherwise; 16 with 1000 rows per request) after a warm-up. "Durable" has no pusher
   (RIVERGATE_GATEWAY_HOLD): only the intake is measured.
 - Latency comes from an open loop at half the rate that was just measured. It runs from the moment a request was due, so a
   stall counts for every request that had to wait.
