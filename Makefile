@@ -14,6 +14,7 @@ TOOLS   := $(CURDIR)/.cache/bin
 SOURCES := host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 
+SERVICES      ?= postgres redis pgbouncer
 FUZZTIME      ?= 1m
 FUZZ_PACKAGES ?= $(SOURCES)
 TESTFLAGS     ?=
@@ -43,16 +44,16 @@ run: host pusher-file ## build the host and the file pusher, and start them: row
 
 .PHONY: test
 test: ## everything, end to end included, with the real servers it needs
-	@deploy/services run postgres redis -- go test -timeout 20m $(TESTFLAGS) ./...
+	@deploy/services run $(SERVICES) -- go test -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: race
 race: ## unit tests under the race detector
-	@deploy/services run postgres redis -- go test -race -timeout 20m $(TESTFLAGS) \
+	@deploy/services run $(SERVICES) -- go test -race -timeout 20m $(TESTFLAGS) \
 		$$(go list ./... | grep -vE '/host/(e2e|bench)(/|$$)')
 
 .PHONY: e2e
 e2e: ## only the end-to-end tests: kill -9, full disk, dead destinations
-	@deploy/services run postgres redis -- go test -count=1 -timeout 20m -v $(TESTFLAGS) ./host/e2e/...
+	@deploy/services run $(SERVICES) -- go test -count=1 -timeout 20m -v $(TESTFLAGS) ./host/e2e/...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it to folders
@@ -93,8 +94,8 @@ vuln: ## known vulnerabilities in what we import, when the database can be reach
 		else exit 1; fi
 
 .PHONY: services
-services: ## start PostgreSQL and Redis for tests on free ports and print how to reach them
-	@deploy/services start postgres redis
+services: ## start PostgreSQL, PgBouncer and Redis for tests, on free ports; deploy/services stop ends them
+	@deploy/services start $(SERVICES)
 
 .PHONY: clean
 clean: ## remove what was built; data/ stays
