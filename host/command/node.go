@@ -57,7 +57,12 @@ func (n *node) open(ctx context.Context) (err error) {
 	if n.db, err = database.Open(ctx, filepath.Join(n.cfg.DataDir, "rivergate.db")); err != nil {
 		return err
 	}
+	highest, err := delivery.HighestPosition(ctx, n.db)
+	if err != nil {
+		return err
+	}
 	n.journal, err = journal.Open(journal.Options{
+		NotBelow: highest, // should the journal's folder be lost, new rows must not hide behind old cursors
 		Dir: filepath.Join(n.cfg.DataDir, "journal"), MaxBytes: int64(n.cfg.JournalMaxBytes), SegmentBytes: int64(n.cfg.SegmentBytes),
 		KeyTTL: n.cfg.IdempotencyTTL, Log: n.log.Named("journal"), Registry: n.registry,
 	})
