@@ -49,11 +49,11 @@ func (p Program) Run(ctx context.Context) int {
 	root.SetIn(p.Stdin)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
-	return c.explain(err)
+	return c.explain(err, cmd)
 }
 
 // cli is one run of the program.
@@ -130,12 +130,12 @@ func mistake(format string, args ...any) error {
 }
 
 // explain prints what went wrong and what to do, and returns the exit code.
-func (c *cli) explain(err error) int {
+func (c *cli) explain(err error, cmd *cobra.Command) int {
 	var exit *exitError
 	if !errors.As(err, &exit) {
 		exit = &exitError{code: exitFailed, err: err}
 		if !c.started {
-			exit.code, exit.hint = exitMistake, "rivergate --help lists the commands, rivergate COMMAND --help their flags."
+			exit.code, exit.hint = exitMistake, fmt.Sprintf("Usage: %s. More: %s --help", cmd.UseLine(), cmd.CommandPath())
 		}
 	}
 	if exit.err == nil {

@@ -185,7 +185,7 @@ func (c *cli) listDeadLetters(cmd *cobra.Command, query url.Values) error {
 func (c *cli) deadLettersShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show one dead letter with its row",
-		Example: "  rivergate deadletters show 42",
+		Example: "  rivergate deadletters show dlq-42",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := c.client()
@@ -226,7 +226,7 @@ func (c *cli) deadLettersReplayCommand() *cobra.Command {
 	var perSecond float64
 	cmd := &cobra.Command{
 		Use: "replay [ID…]", Short: "Send dead letters again; those that succeed leave the list",
-		Example: "  rivergate deadletters replay 42 43\n  rivergate deadletters replay --pusher postgres --class rejected --rate 100",
+		Example: "  rivergate deadletters replay dlq-42 dlq-43\n  rivergate deadletters replay --pusher postgres --class rejected --rate 100",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			body, err := filter.choice(ids, all)
 			if err != nil {
@@ -253,7 +253,7 @@ func (c *cli) deadLettersDeleteCommand() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "delete [ID…]", Short: "Give dead letters up for good; export them first if in doubt",
-		Example: "  rivergate deadletters delete 42\n  rivergate deadletters delete --pusher file --until 720h",
+		Example: "  rivergate deadletters delete dlq-42\n  rivergate deadletters delete --pusher file --until 720h",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			body, err := filter.choice(ids, all)
 			if err != nil {
@@ -286,9 +286,9 @@ func (c *cli) actOnDeadLetters(cmd *cobra.Command, method, path string, body map
 	}
 	switch {
 	case done.Replayed != nil:
-		fmt.Fprintf(c.Stdout, "%s rows on their way again.\n", count(*done.Replayed))
+		fmt.Fprintf(c.Stdout, "%s sent again.\n", some(*done.Replayed, "row"))
 	case done.Deleted != nil:
-		fmt.Fprintf(c.Stdout, "%s dead letters deleted.\n", count(*done.Deleted))
+		fmt.Fprintf(c.Stdout, "%s deleted.\n", some(*done.Deleted, "dead letter"))
 	default:
 		fmt.Fprintln(c.Stdout, message)
 	}

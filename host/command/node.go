@@ -63,7 +63,7 @@ func (n *node) open(ctx context.Context) (err error) {
 	}
 	n.journal, err = journal.Open(journal.Options{
 		NotBelow: highest, // should the journal's folder be lost, new rows must not hide behind old cursors
-		Dir: filepath.Join(n.cfg.DataDir, "journal"), MaxBytes: int64(n.cfg.JournalMaxBytes), SegmentBytes: int64(n.cfg.SegmentBytes),
+		Dir:      filepath.Join(n.cfg.DataDir, "journal"), MaxBytes: int64(n.cfg.JournalMaxBytes), SegmentBytes: int64(n.cfg.SegmentBytes),
 		KeyTTL: n.cfg.IdempotencyTTL, Log: n.log.Named("journal"), Registry: n.registry,
 	})
 	if err != nil {

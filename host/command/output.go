@@ -125,6 +125,14 @@ func count[T int | int64 | uint64](n T) string {
 	return s
 }
 
+// some writes a number with its noun: 1 row, 2 rows.
+func some(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return count(n) + " " + noun
+}
+
 // size writes bytes in binary units, short: 1.5 MiB.
 func size(n int64) string {
 	const units = "KMGTPE"

@@ -105,7 +105,7 @@ func (c *cli) listPushers(cmd *cobra.Command) error {
 		rows[i] = []cell{
 			text(p.Name), {text: p.State, tone: stateTones[p.State]}, number(count(p.LagRows)), number(lagSize(p)),
 			number(age(time.Duration(p.OldestAgeMS) * time.Millisecond)), number(rate(p.RowsPerSecond)),
-			number(count(p.DeliveredTotal)), number(count(p.DeadTotal)), number(count(p.Restarts)), text(why),
+			number(count(p.DeliveredTotal)), number(count(p.DeadTotal)), number(count(p.Restarts)), text(short(why, 100)),
 		}
 	}
 	c.table([]string{"NAME", "STATE", "WAITING", "BYTES", "OLDEST", "RATE", "DELIVERED", "DEAD", "RESTARTS", "WHY"}, rows)

@@ -147,7 +147,7 @@ func (c *cli) send(ctx context.Context, o sendOptions, args []string) error {
 		return err
 	}
 	if s.summary.NotAccepted > 0 {
-		return &exitError{code: exitFailed, err: fmt.Errorf("%s rows were not accepted", count(s.summary.NotAccepted))}
+		return &exitError{code: exitFailed, err: fmt.Errorf("not accepted: %s", some(s.summary.NotAccepted, "row"))}
 	}
 	return nil
 }
@@ -188,13 +188,13 @@ func (s *sendSummary) finish(took time.Duration) {
 }
 
 func (s *sendSummary) print(w io.Writer, name string) {
-	fmt.Fprintf(w, "%s: %s rows accepted in %s requests, %s in %v (%s)\n", name, count(s.Accepted), count(s.Requests),
+	fmt.Fprintf(w, "%s: %s accepted in %s, %s in %v (%s)\n", name, some(s.Accepted, "row"), some(s.Requests, "request"),
 		size(s.Bytes), time.Duration(s.Seconds*float64(time.Second)).Round(time.Millisecond), rate(s.RowsPerSecond))
 	if s.Retries > 0 {
-		fmt.Fprintf(w, "%s requests had to be repeated\n", count(s.Retries))
+		fmt.Fprintf(w, "%s repeated\n", some(s.Retries, "request"))
 	}
 	if s.NotAccepted > 0 {
-		fmt.Fprintf(w, "%s rows not accepted:\n", count(s.NotAccepted))
+		fmt.Fprintf(w, "%s not accepted:\n", some(s.NotAccepted, "row"))
 		for _, b := range s.Bad {
 			fmt.Fprintf(w, "  line %d: %s\n", b.Line, b.Reason)
 		}

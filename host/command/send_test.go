@@ -143,7 +143,7 @@ func TestAHostThatStaysAwayEndsTheRunAndNamesTheKey(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, "gave up after 1m0s")
 	require.Contains(t, r.stderr, "--key k")
-	require.Contains(t, r.stdout, "1 rows accepted")
+	require.Contains(t, r.stdout, "1 row accepted")
 	require.Contains(t, r.stdout, "line 2: not sent")
 	require.Empty(t, r.waits)
 }

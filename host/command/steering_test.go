@@ -28,7 +28,7 @@ lake  backing_off   52,000  12.7 MiB   1m34s      0/s         10     3         4
 
 func TestJSONKeepsTheHostsOwnNumbers(t *testing.T) {
 	url := answering(t, "GET", deadLettersPath, 200,
-		`{"success":true,"message":"Listed","data":{"items":[{"id":"dl-1","data":{"n":12345678901234567890.10}}],"next_cursor":""}}`)
+		`{"success":true,"message":"Listed","data":{"items":[{"id":"dlq-1","data":{"n":12345678901234567890.10}}],"next_cursor":""}}`)
 	r := rivergate(t, url, "", "deadletters", "list", "--json")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Contains(t, r.stdout, "12345678901234567890.10")
@@ -53,20 +53,20 @@ func TestPausingNamesThePusherAndTheOrg(t *testing.T) {
 	require.Equal(t, "DELETE /api/v1/gateway/pushers/file", got.Method+" "+got.URL.Path)
 }
 
-const oneDead = `{"id":"dl-2a","pusher":"lake","delivery_id":"dlv-1","uuid":"u","index":3,"data":{"b":1,"a":2.50},"class":"rejected","code":"23502","message":"null value","attempts":1,"first_failed_at":"2026-01-31T12:00:00Z","failed_at":"2026-01-31T12:00:01Z"}`
+const oneDead = `{"id":"dlq-2a","pusher":"lake","delivery_id":"dlv-1","uuid":"u","index":3,"data":{"b":1,"a":2.50},"class":"rejected","code":"23502","message":"null value","attempts":1,"first_failed_at":"2026-01-31T12:00:00Z","failed_at":"2026-01-31T12:00:01Z"}`
 
 func TestDeadLettersAreListedAndShown(t *testing.T) {
 	url := answering(t, "GET", deadLettersPath, 200, `{"success":true,"message":"Listed","data":{"items":[`+oneDead+`],"next_cursor":"abc"}}`)
 	r := rivergate(t, url, "", "deadletters", "list", "--pusher", "lake")
 	require.Equal(t, 0, r.code, r.stderr)
-	require.Equal(t, `ID     PUSHER  CLASS     CODE   UUID  INDEX  ATTEMPTS  FAILED                MESSAGE
-dl-2a  lake    rejected  23502  u         3         1  2026-01-31T12:00:01Z  null value
+	require.Equal(t, `ID      PUSHER  CLASS     CODE   UUID  INDEX  ATTEMPTS  FAILED                MESSAGE
+dlq-2a  lake    rejected  23502  u         3         1  2026-01-31T12:00:01Z  null value
 
 More: --cursor abc
 `, r.stdout)
 
-	url = answering(t, "GET", deadLettersPath+"/dl-2a", 200, `{"success":true,"message":"Found","data":`+oneDead+`}`)
-	r = rivergate(t, url, "", "deadletters", "show", "dl-2a")
+	url = answering(t, "GET", deadLettersPath+"/dlq-2a", 200, `{"success":true,"message":"Found","data":`+oneDead+`}`)
+	r = rivergate(t, url, "", "deadletters", "show", "dlq-2a")
 	require.Equal(t, 0, r.code, r.stderr)
 	require.Contains(t, r.stdout, "class         rejected\n")
 	require.Contains(t, r.stdout, `{"b":1,"a":2.50}`)
@@ -83,11 +83,11 @@ func TestReplayAndDeleteSayWhatTheyActOn(t *testing.T) {
 	}))
 	defer server.Close()
 
-	r := rivergate(t, server.URL, "", "deadletters", "replay", "dl-1", "dl-2", "--rate", "5", "--to", "file")
+	r := rivergate(t, server.URL, "", "deadletters", "replay", "dlq-1", "dlq-2", "--rate", "5", "--to", "file")
 	require.Equal(t, 0, r.code, r.stderr)
-	require.Equal(t, "1,200 rows on their way again.\n", r.stdout)
+	require.Equal(t, "1,200 rows sent again.\n", r.stdout)
 	require.Equal(t, "POST "+deadLettersPath+"/replay", method+" "+path)
-	require.Equal(t, map[string]any{"ids": []any{"dl-1", "dl-2"}, "to": "file", "rate_per_second": 5.0}, body)
+	require.Equal(t, map[string]any{"ids": []any{"dlq-1", "dlq-2"}, "to": "file", "rate_per_second": 5.0}, body)
 
 	r = rivergate(t, server.URL, "", "deadletters", "replay", "--class", "poison", "--since", "2026-01-31T12:00:00+01:00")
 	require.Equal(t, 0, r.code, r.stderr)
