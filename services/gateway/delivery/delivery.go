@@ -27,7 +27,8 @@ type Destination interface {
 	Open(ctx context.Context) (Session, error)
 }
 
-// Session is one stream to one process. After Send or Recv failed, it is over: Close it and Open another.
+// Session is one stream to one process. After Send or Recv failed, it is over: Close it and Open another. Recv returns io.EOF
+// only when the plugin ended the stream in good order; a process that died shows as another error.
 type Session interface {
 	protocol.DeliverStream
 	// Limits are those agreed in the handshake.

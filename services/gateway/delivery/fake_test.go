@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -146,9 +147,15 @@ func (p *process) Recv() (protocol.Ack, error) {
 			return a, nil
 		default:
 		}
+		if p.crashed {
+			return protocol.Ack{}, errGone
+		}
 		return protocol.Ack{}, io.EOF
 	}
 }
+
+// errGone is how a stream ends whose process died; io.EOF is the end in good order.
+var errGone = errors.New("plugin is gone")
 
 func (p *process) CloseSend() error {
 	p.bye.Do(func() { close(p.inbox) })

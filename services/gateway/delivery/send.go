@@ -132,8 +132,14 @@ func (c *chain) receive(s *session) {
 	for {
 		ack, err := s.Recv()
 		if err != nil {
+			select {
+			case <-s.finished: // the chain ended the stream itself; nobody asks how
+				return
+			default:
+			}
 			e := event{session: s, err: err}
-			if !errors.Is(err, protocol.ErrMalformed) {
+			// A stream that ended in good order (io.EOF) or was refused for what it said did not end by a crash.
+			if !errors.Is(err, io.EOF) && !errors.Is(err, protocol.ErrMalformed) {
 				e.how, e.crashed = s.Crashed()
 			}
 			c.tell(e)
