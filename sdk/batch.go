@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -16,7 +17,15 @@ type Batch struct {
 	mu       sync.Mutex
 	said     map[place]int // index in outcomes
 	outcomes []Outcome
+	waits    map[key]place // keys with a row that is to be sent again, when the batch is ordered
+	waiting  atomic.Bool   // there are such keys
 	finished bool
+}
+
+// key is what an ordered batch keeps in order.
+type key struct {
+	org  uint64
+	uuid string
 }
 
 type place struct{ f, n int }
@@ -30,18 +39,42 @@ func (b *Batch) Len() int {
 	return n
 }
 
-// Rows yields every row of the batch, in order.
+// Rows yields the rows of the batch, in order. Under ORDER=key it passes over the rows of a uuid of which an earlier row was
+// just said to be sent again: they wait for it.
 func (b *Batch) Rows() iter.Seq[Row] {
 	return func(yield func(Row) bool) {
 		for f := range b.Frames {
 			for n := range b.Frames[f].Ends {
-				if !yield(Row{batch: b, f: f, n: n}) {
+				row := Row{batch: b, f: f, n: n}
+				if b.waiting.Load() && b.behind(row) {
+					continue
+				}
+				if !yield(row) {
 					return
 				}
 			}
 		}
 	}
 }
+
+// behind tells whether an earlier row of the same uuid is to be sent again, and notes that this one then is too.
+func (b *Batch) behind(row Row) bool {
+	b.mu.Lock()
+	first, waits := b.waits[b.keyOf(row)]
+	_, said := b.said[place{row.f, row.n}]
+	b.mu.Unlock()
+	if !waits || !first.before(place{row.f, row.n}) {
+		return false
+	}
+	if !said {
+		b.note(row, Outcome{Class: Retry, Code: "not_sent", Message: "an earlier row of the same uuid is to be delivered first"})
+	}
+	return true
+}
+
+func (b *Batch) keyOf(row Row) key { return key{b.Frames[row.f].OrgID, b.Frames[row.f].UUID} }
+
+func (p place) before(q place) bool { return p.f < q.f || p.f == q.f && p.n < q.n }
 
 // Fail says that row was not delivered, with the class of the *Error inside err, or Retry. A nil err takes back what was
 // said: the row was delivered after all.
@@ -83,6 +116,7 @@ func (b *Batch) note(row Row, o Outcome) {
 	}
 	o.Position, o.Row = b.Frames[row.f].Position, row.n
 	at := place{row.f, row.n}
+	b.order(row, at, o.Class)
 	if i, ok := b.said[at]; ok {
 		b.outcomes[i] = o
 		return
@@ -92,6 +126,26 @@ func (b *Batch) note(row Row, o Outcome) {
 	}
 	b.said[at] = len(b.outcomes)
 	b.outcomes = append(b.outcomes, o)
+}
+
+// order keeps the first row of each key that is to be sent again. The caller holds mu.
+func (b *Batch) order(row Row, at place, class Class) {
+	if !b.Ordered {
+		return
+	}
+	k := b.keyOf(row)
+	first, waits := b.waits[k]
+	again := class == Retry || class == Throttled || class == Unauthenticated
+	switch {
+	case again && (!waits || at.before(first)):
+		if b.waits == nil {
+			b.waits = make(map[key]place)
+		}
+		b.waits[k] = at
+	case !again && waits && first == at: // said differently now
+		delete(b.waits, k)
+	}
+	b.waiting.Store(len(b.waits) > 0)
 }
 
 // finish ends the batch with what Deliver returned and gives the outcomes of its acknowledgement.

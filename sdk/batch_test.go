@@ -55,6 +55,53 @@ func TestAReturnedErrorAppliesToRowsOfWhichNothingWasSaid(t *testing.T) {
 	}, b.finish(fmt.Errorf("send: %w", Throttle(time.Minute, errors.New("busy")))))
 }
 
+func TestRowsBehindAFailedOneOfTheirUUIDWaitWithIt(t *testing.T) {
+	b := batchOf(10, 20, 30)
+	b.Frames[1].UUID = "other"
+	b.Ordered = true
+	var tried []uint64
+	for row := range b.Rows() {
+		tried = append(tried, row.Position())
+		switch row.Position() {
+		case 11:
+			b.Fail(row, errors.New("busy"))
+		case 21:
+			b.Reject(row, "bad", errors.New("never")) // settled: nothing waits for it
+		}
+	}
+	require.Equal(t, []uint64{10, 11, 20, 21, 22}, tried)
+	again := map[uint64]string{}
+	for _, o := range b.finish(nil) {
+		if o.Class == Retry {
+			again[o.Position+uint64(o.Row)] = o.Code
+		}
+	}
+	require.Equal(t, map[uint64]string{11: "error", 12: "not_sent", 30: "not_sent", 31: "not_sent", 32: "not_sent"}, again)
+}
+
+func TestWithoutOrderEveryRowIsTried(t *testing.T) {
+	b := batchOf(10, 20)
+	tried := 0
+	for row := range b.Rows() {
+		tried++
+		b.Fail(row, errors.New("busy"))
+	}
+	require.Equal(t, 6, tried)
+}
+
+func TestARowThatWasDeliveredAfterAllHoldsUpNoOther(t *testing.T) {
+	b := batchOf(10)
+	b.Ordered = true
+	tried := 0
+	for row := range b.Rows() {
+		tried++
+		b.Fail(row, errors.New("first try"))
+		b.Fail(row, nil)
+	}
+	require.Equal(t, 3, tried)
+	require.Empty(t, b.finish(nil))
+}
+
 func TestErrorsCarryTheirClass(t *testing.T) {
 	boom := errors.New("boom")
 	for _, c := range []struct {

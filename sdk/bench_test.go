@@ -2,7 +2,9 @@ package sdk_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -72,7 +74,9 @@ func BenchmarkStream(b *testing.B) {
 			if err := stream.CloseSend(); err != nil {
 				b.Fatal(err)
 			}
-			_ = <-done // the end of the stream: everything is acknowledged
+			if err := <-done; !errors.Is(err, io.EOF) { // the end of the stream: everything is acknowledged
+				b.Fatal(err)
+			}
 			if counted != int(seq)*size {
 				b.Fatalf("%d rows were sent, %d arrived", int(seq)*size, counted)
 			}

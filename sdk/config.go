@@ -46,8 +46,8 @@ func problemsOf(err error) []protocol.ConfigProblem {
 	var field *fieldError
 	if errors.As(err, &field) {
 		reason := err.Error()
-		if err == error(field) {
-			reason = field.err.Error()
+		if bare, ok := err.(*fieldError); ok { //nolint:errorlint // only this very error: one around it has more to say
+			reason = bare.err.Error()
 		}
 		return []protocol.ConfigProblem{{Field: field.field, Reason: reason}}
 	}

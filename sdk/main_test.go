@@ -20,11 +20,13 @@ import (
 // modeVariable makes this test binary a plugin, or a host that starts one.
 const modeVariable = "SDK_TEST_MODE"
 
-func init() {
+// A package variable is filled before main, and so before the SDK's Serve can do anything about what is printed.
+var _ = func() bool {
 	if os.Getenv(modeVariable) != "" {
 		fmt.Println("noise of init")
 	}
-}
+	return true
+}()
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(modeVariable) {

@@ -35,7 +35,8 @@ type Pusher interface {
 	// any other error as Retry. The host may send a row twice (after a crash, or a lost acknowledgement): use
 	// Row.Position to recognise it.
 	//
-	// Under ORDER=key, do not deliver a row of a uuid after you failed an earlier row of the same uuid in the batch.
+	// Under ORDER=key (b.Ordered) Rows keeps the order: it leaves out the rows of a uuid behind one that failed, and has them
+	// sent again with it. A pusher that reads b.Frames itself, or runs ahead, must do as much.
 	Deliver(ctx context.Context, b *Batch) error
 }
 

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rivergate/rivergate/host/e2e/rig"
 )
 
 // rowBytes is the length of a row's data object.
@@ -141,7 +143,9 @@ func (c *client) work(ctx context.Context) error {
 		if c.Rate > 0 {
 			due = c.begin.Add(time.Duration(float64(n) / c.Rate * float64(time.Second)))
 			if wait := time.Until(due); wait > 0 {
-				time.Sleep(wait)
+				if err := rig.Pause(ctx, wait); err != nil {
+					return fmt.Errorf("wait for the next request: %w", err)
+				}
 			}
 		}
 		if !c.until.IsZero() && due.After(c.until) {

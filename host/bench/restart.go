@@ -40,12 +40,13 @@ func (b *bench) oneRestart(ctx context.Context) (took time.Duration, err error) 
 	err = b.withHost(ctx, env, func(h *rig.Host) error {
 		// A steady trickle, so that there is always a row to deliver.
 		loading, stop := context.WithCancel(ctx)
-		loaded := make(chan error, 1)
+		loaded := make(chan struct{})
 		go func() {
-			_, err := b.load(loading, spec{Addr: h.Addr, Connections: 4, Rows: 1, Rate: 500, Duration: time.Minute})
-			loaded <- err
+			defer close(loaded)
+			// Its error says only that it was cancelled.
+			_, _ = b.load(loading, spec{Addr: h.Addr, Connections: 4, Rows: 1, Rate: 500, Duration: time.Minute})
 		}()
-		defer func() { stop(); <-loaded }() // the cancelled load's error says only that
+		defer func() { stop(); <-loaded }()
 
 		if err := c.reaches(ctx, 50, 20*time.Second); err != nil {
 			return err

@@ -44,14 +44,6 @@ func (s series) noise() float64 {
 	return math.Abs(even.median()-odd.median()) / s.median()
 }
 
-// spread is the distance of the farthest two runs, as a part of the median.
-func (s series) spread() float64 {
-	if len(s) == 0 {
-		return math.NaN()
-	}
-	return (slices.Max(s) - slices.Min(s)) / s.median()
-}
-
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func (s series) mean() float64 {

@@ -73,6 +73,8 @@ type Base interface {
 type Batch struct {
 	Seq    uint64
 	Frames []Frame
+	// Ordered: once a row could not be delivered, the later rows of its org and uuid are to stay undelivered too.
+	Ordered bool
 }
 
 // DeliverStream is the host's end of one instance's delivery stream. Send and Recv may run in two goroutines, each in one

@@ -27,7 +27,6 @@ type acme struct {
 	Headers  map[string]string `config:"headers"`
 	Ignored  string
 	Skipped  chan int `config:"-"`
-	private  int
 }
 
 func TestDecodeFillsEveryTypeAndDefault(t *testing.T) {

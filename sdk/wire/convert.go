@@ -18,7 +18,7 @@ const maxMessages = 16 << 20
 // batchOut lends the frames' bytes to the message: nothing is copied before gRPC encodes it.
 func batchOut(b *protocol.Batch) *pluginv1.Batch {
 	frames := make([]pluginv1.Frame, len(b.Frames))
-	m := &pluginv1.Batch{Seq: b.Seq, Frames: make([]*pluginv1.Frame, len(b.Frames))}
+	m := &pluginv1.Batch{Seq: b.Seq, Ordered: b.Ordered, Frames: make([]*pluginv1.Frame, len(b.Frames))}
 	for i := range b.Frames {
 		f, p := &b.Frames[i], &frames[i]
 		p.OrgId = f.OrgID
@@ -39,7 +39,7 @@ func batchOut(b *protocol.Batch) *pluginv1.Batch {
 // batchIn takes the message's slices over: the one copy was made when protobuf decoded it. It refuses frames whose ends
 // do not describe their data, so that no row can be read out of bounds later.
 func batchIn(m *pluginv1.Batch) (*protocol.Batch, error) {
-	b := &protocol.Batch{Seq: m.Seq, Frames: make([]protocol.Frame, len(m.Frames))}
+	b := &protocol.Batch{Seq: m.Seq, Ordered: m.Ordered, Frames: make([]protocol.Frame, len(m.Frames))}
 	for i, p := range m.Frames {
 		if p == nil {
 			return nil, fmt.Errorf("%w: batch %d, frame %d is missing", protocol.ErrMalformed, m.Seq, i)

@@ -275,7 +275,7 @@ func (c Client) Running(ctx context.Context, name string, within time.Duration) 
 			return fmt.Errorf("pusher %s failed: %s", name, p.Reason)
 		}
 		if waitErr := Pause(ctx, 5*time.Millisecond); waitErr != nil {
-			return fmt.Errorf("pusher %s does not run: %w (%+v, %v)", name, waitErr, p, err)
+			return fmt.Errorf("pusher %s does not run: %w (%+v, %w)", name, waitErr, p, err)
 		}
 	}
 }

@@ -223,7 +223,7 @@ func (c *chain) dispatch(b *batch, now time.Time) {
 		frames[i] = b.pieces[i].Frame
 	}
 	c.metrics.batchRows.Observe(float64(b.rows))
-	s.outbox <- &protocol.Batch{Seq: b.seq, Frames: frames} // has room for a window
+	s.outbox <- &protocol.Batch{Seq: b.seq, Frames: frames, Ordered: b.lane.kind == laneKeyed} // has room for a window
 }
 
 // event handles what the session's goroutines say; those of earlier sessions are over.

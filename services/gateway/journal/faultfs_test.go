@@ -256,7 +256,7 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 	if need := int(off) + len(p) - len(f.i.data); need > 0 {
 		if f.m.room > 0 {
 			if left := f.m.room - f.m.used(); need > left {
-				p, need, err = p[:max(0, len(p)-need+left)], max(0, left), syscall.ENOSPC
+				p, err = p[:max(0, len(p)-need+left)], syscall.ENOSPC
 			}
 		}
 		f.i.data = append(f.i.data, make([]byte, max(0, int(off)+len(p)-len(f.i.data)))...)

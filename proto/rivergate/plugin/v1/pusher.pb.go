@@ -85,9 +85,11 @@ func (OutcomeClass) EnumDescriptor() ([]byte, []int) {
 
 // Batch is a unit of work. seq starts at 1 on each stream and rises by one.
 type Batch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	Frames        []*Frame               `protobuf:"bytes,2,rep,name=frames,proto3" json:"frames,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Seq    uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Frames []*Frame               `protobuf:"bytes,2,rep,name=frames,proto3" json:"frames,omitempty"`
+	// ordered: once a row could not be delivered, leave the later rows of its uuid in this batch undelivered too, with RETRY.
+	Ordered       bool `protobuf:"varint,3,opt,name=ordered,proto3" json:"ordered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,6 +136,13 @@ func (x *Batch) GetFrames() []*Frame {
 		return x.Frames
 	}
 	return nil
+}
+
+func (x *Batch) GetOrdered() bool {
+	if x != nil {
+		return x.Ordered
+	}
+	return false
 }
 
 // Frame is rows of one accepted request: one org, one uuid, one instant. Row i is data[ends[i-1]:ends[i]] (ends[-1] = 0),
@@ -407,10 +416,11 @@ var File_rivergate_plugin_v1_pusher_proto protoreflect.FileDescriptor
 
 const file_rivergate_plugin_v1_pusher_proto_rawDesc = "" +
 	"\n" +
-	" rivergate/plugin/v1/pusher.proto\x12\x13rivergate.plugin.v1\"M\n" +
+	" rivergate/plugin/v1/pusher.proto\x12\x13rivergate.plugin.v1\"g\n" +
 	"\x05Batch\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x122\n" +
-	"\x06frames\x18\x02 \x03(\v2\x1a.rivergate.plugin.v1.FrameR\x06frames\"\xff\x01\n" +
+	"\x06frames\x18\x02 \x03(\v2\x1a.rivergate.plugin.v1.FrameR\x06frames\x12\x18\n" +
+	"\aordered\x18\x03 \x01(\bR\aordered\"\xff\x01\n" +
 	"\x05Frame\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\x04R\x05orgId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\x04R\x06userId\x12\x12\n" +
