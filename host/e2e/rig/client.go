@@ -207,11 +207,6 @@ func (c Client) Replay(ctx context.Context, ids ...string) (replayed int, err er
 	return data.Replayed, err
 }
 
-// ForgetPusher lets go of the rows of a pusher that is no longer enabled.
-func (c Client) ForgetPusher(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodDelete, "/api/v1/gateway/pushers/"+name, nil, nil)
-}
-
 // Delivery is GET /api/v1/gateway/deliveries/{id}.
 type Delivery struct {
 	DeliveryID string `json:"delivery_id"`
