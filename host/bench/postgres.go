@@ -25,8 +25,8 @@ const (
 )
 
 // largeBatches are what the pusher's README advises for a table that is filled at full speed: each batch is a transaction,
-// and fewer commits wait for the disk.
-var largeBatches = map[string]string{"PLUGIN_POSTGRES_BATCH_ROWS": "10000", "PLUGIN_POSTGRES_BATCH_BYTES": "8388608"}
+// fewer commits wait for the disk, and keys in the order of the journal grow the index at its end.
+var largeBatches = map[string]string{"PLUGIN_POSTGRES_BATCH_ROWS": "10000", "PLUGIN_POSTGRES_BATCH_BYTES": "8388608", "PLUGIN_POSTGRES_ORDER": "none"}
 
 // postgres compares the way through host and plugin with a bare COPY of the very same rows into a table of the same kind.
 // The rows wait in the journal while the pusher is paused, so that the intake takes no time from either side.
@@ -76,7 +76,7 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 		large, small, bare, durable = append(large, pushed), append(small, byDefault), append(bare, whole), append(durable, chunks)
 	}
 	b.report.add(figure{Name: "bare pgx COPY, one statement for all rows", Unit: "rows/s", Runs: bare})
-	b.report.add(figure{Name: "postgres pusher with BATCH_ROWS=10000, BATCH_BYTES=8MiB, counted in the table", Unit: "rows/s", Runs: large})
+	b.report.add(figure{Name: "postgres pusher with BATCH_ROWS=10000, BATCH_BYTES=8MiB, ORDER=none, counted in the table", Unit: "rows/s", Runs: large})
 	ratio := 100 * large.median() / bare.median()
 	b.report.add(figure{Name: "… against the bare COPY in one statement", Unit: "%", Value: ratio, Noise: large.noise() + bare.noise(),
 		Target: "≥ 70", Met: met(ratio >= 70)})

@@ -13,14 +13,12 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 )
 
-// encoded is a row and its line in the batch's COPY text.
-type encoded struct {
-	row        sdk.Row
-	start, end int
-}
-
-// errTimeUp says that a batch took too long; what was not tried is tried with the next one.
-var errTimeUp = errors.New("the batch took longer than STATEMENT_TIMEOUT; these rows were not tried yet")
+var (
+	// errTimeUp says that a batch took too long; what was not tried is tried with the next one.
+	errTimeUp = errors.New("the batch took longer than STATEMENT_TIMEOUT; these rows were not tried yet")
+	// errOtherFormat: the connection was lost in the middle of a batch, and the table has other types now.
+	errOtherFormat = errors.New("the table was changed while rows were written to it")
+)
 
 // Deliver copies the batch in one statement when all is well. When the server names a row that it cannot take, or
 // refuses without a name, the batch is cut there, or halved, until the guilty row stands alone; the others are delivered.
@@ -32,19 +30,24 @@ func (p *Postgres) Deliver(ctx context.Context, b *sdk.Batch) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline.Add(time.Second)) // the server gives up first
 	defer cancel()
 
-	rows := p.encode(b)
+	if p.conn == nil || p.conn.IsClosed() {
+		p.text = nil // pgx's COPY into a connection that broke may still be reading it
+	}
+	known, rows, err := p.storeAll(ctx, b, time.Until(deadline))
 	pieces := [][]encoded{rows}
-	for len(pieces) > 0 {
+	for whole := true; len(pieces) > 0; whole = false {
 		piece := pieces[len(pieces)-1]
 		pieces = pieces[:len(pieces)-1]
 		if len(piece) == 0 {
 			continue
 		}
-		if !time.Now().Before(deadline) {
-			failAll(b, append(pieces, piece), sdk.Throttle(0, errTimeUp))
-			return nil
+		if !whole {
+			if !time.Now().Before(deadline) {
+				failAll(b, append(pieces, piece), sdk.Throttle(0, errTimeUp))
+				return nil
+			}
+			known, err = p.store(ctx, piece, time.Until(deadline))
 		}
-		known, err := p.store(ctx, piece, time.Until(deadline))
 		if err == nil {
 			for _, e := range piece {
 				if known[e.row.Position()] {
@@ -52,6 +55,10 @@ func (p *Postgres) Deliver(ctx context.Context, b *sdk.Batch) error {
 				}
 			}
 			continue
+		}
+		if state := sqlState(err); (state == wrongBinary || state == shortBinary) && p.conn != nil {
+			closeConn(p.conn) // the table was changed: its types are asked for again
+			p.conn = nil
 		}
 		guilty, line := rowError(err, p.target.name)
 		switch {
@@ -84,54 +91,52 @@ func failAll(b *sdk.Batch, pieces [][]encoded, failure error) {
 	}
 }
 
-// encode writes every row that can be written as a line of COPY text into p.text; the others are rejected.
-func (p *Postgres) encode(b *sdk.Batch) []encoded {
-	rows := make([]encoded, 0, b.Len())
-	if p.conn == nil || p.conn.IsClosed() {
-		p.text = nil // pgx's COPY into a connection that broke may still be reading it
-	}
-	p.text = p.text[:0]
-	var frame *sdk.Frame
-	var instant []byte
-	for row := range b.Rows() {
-		if of, _ := row.Frame(); of != frame {
-			frame, instant = of, appendInstant(instant[:0], row)
-		}
-		start := len(p.text)
-		text, err := p.target.appendLine(p.text, row, instant)
-		if err != nil {
-			b.Reject(row, "22021", err)
-			continue
-		}
-		p.text = text
-		rows = append(rows, encoded{row: row, start: start, end: len(p.text)})
-	}
-	return rows
-}
-
 // store puts the rows into the table, in one transaction, and returns the positions that were there before (nil: none).
 //
 // First a COPY straight into the table: one statement, so all or nothing, and the primary key lets no position in twice.
 // Only when it reports a position that is there already, the rows take the way over a staging table and
 // ON CONFLICT DO NOTHING. Both ways leave the same table; the first is the faster by half and nearly always enough.
 func (p *Postgres) store(ctx context.Context, rows []encoded, left time.Duration) (known map[uint64]bool, err error) {
+	as := p.format
 	conn, err := p.connected(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if as != p.format {
+		return nil, errOtherFormat
+	}
 	text := p.text[rows[0].start:rows[len(rows)-1].end]
-	limit := "SET LOCAL statement_timeout = " + strconv.FormatInt(max(left.Milliseconds(), 1), 10) + "; "
-	_, err = conn.CopyFrom(ctx, bytes.NewReader(text), limit+p.target.copy)
+	_, err = conn.CopyFrom(ctx, as.framed(bytes.NewReader(text)), within(left)+p.target.copy+as.option())
 	if !isUniqueViolation(err) {
 		return nil, err
 	}
-	return p.stage(ctx, conn, rows, text, limit)
+	return p.stage(ctx, conn, rows, text, within(left))
+}
+
+// storeAll is store for a whole batch, whose lines are written while the server reads them. It returns the lines as well.
+func (p *Postgres) storeAll(ctx context.Context, b *sdk.Batch, left time.Duration) (known map[uint64]bool, rows []encoded, err error) {
+	conn, err := p.connected(ctx)
+	f := newFeed(p.format, b, p.text[:0])
+	if err == nil {
+		_, err = conn.CopyFrom(ctx, p.format.framed(f), within(left)+p.target.copy+p.format.option())
+	}
+	rows = f.finish()
+	p.text = f.text
+	if len(rows) > 0 && isUniqueViolation(err) {
+		known, err = p.stage(ctx, conn, rows, f.text, within(left))
+	}
+	return known, rows, err
+}
+
+// within bounds the statements that follow it in the same transaction.
+func within(left time.Duration) string {
+	return "SET LOCAL statement_timeout = " + strconv.FormatInt(max(left.Milliseconds(), 1), 10) + "; "
 }
 
 // stage is the way for rows of which some are in the table. The temporary table lives in the transaction alone, so that
 // any pooler may stand between.
 func (p *Postgres) stage(ctx context.Context, conn *pgconn.PgConn, rows []encoded, text []byte, limit string) (map[uint64]bool, error) {
-	if _, err := conn.CopyFrom(ctx, bytes.NewReader(text), "BEGIN; "+limit+p.target.stage); err != nil {
+	if _, err := conn.CopyFrom(ctx, p.format.framed(bytes.NewReader(text)), "BEGIN; "+limit+p.target.stage+p.format.option()); err != nil {
 		return nil, errors.Join(err, rollback(conn))
 	}
 	results, err := conn.Exec(ctx, p.target.insert+"; COMMIT").ReadAll()

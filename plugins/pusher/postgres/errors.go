@@ -17,6 +17,13 @@ import (
 // maxMessage bounds what the server's words may take of an outcome, bytes.
 const maxMessage = 500
 
+// SQLSTATEs that are about the table and not about a row, although their class says otherwise.
+const (
+	badCopy     = "22P04" // bad_copy_file_format
+	wrongBinary = "22P03" // invalid_binary_representation
+	shortBinary = "08P01" // protocol_violation: a value of another length than its type's
+)
+
 // sqlState is the code of a server's error, "" for any other.
 func sqlState(err error) string {
 	var pg *pgconn.PgError
@@ -39,7 +46,7 @@ func createdMeanwhile(err error) bool {
 // check, 54 program limit, P0 raised by a trigger.
 func rowError(err error, table string) (guilty bool, line int) {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code == "22P04" { // bad COPY format: the columns do not fit
+	if !errors.As(err, &pg) || len(pg.Code) != 5 || pg.Code == badCopy || pg.Code == wrongBinary { // the columns do not fit
 		return false, 0
 	}
 	switch pg.Code[:2] {
@@ -70,7 +77,7 @@ func destinationError(err error) error {
 	switch {
 	case strings.HasPrefix(code, "28"), code == "08P01" && strings.Contains(err.Error(), "authentication failed"): // the latter is PgBouncer's
 		return sdk.BadCredentials(code, errors.New(words(err)))
-	case strings.HasPrefix(code, "42"), code == "3D000", code == "3F000", code == "22P04", strings.HasPrefix(code, "0A"):
+	case strings.HasPrefix(code, "42"), code == "3D000", code == "3F000", code == badCopy, code == wrongBinary, strings.HasPrefix(code, "0A"):
 		return sdk.RetryIn(5*time.Second, code, fmt.Errorf("the destination is not set up for these rows (TABLE, COLUMNS, CREATE_TABLE, grants): %s", words(err)))
 	case code != "":
 		return sdk.RetryIn(0, code, errors.New(words(err)))

@@ -32,9 +32,10 @@ type Postgres struct {
 	config *pgconn.Config
 	target target
 
-	mu   sync.Mutex // guards conn
-	conn *pgconn.PgConn
-	text []byte // one batch in COPY's text format, kept for its capacity
+	mu     sync.Mutex // guards what follows
+	conn   *pgconn.PgConn
+	format format // of conn
+	text   []byte // one batch as COPY takes it, kept for its capacity
 }
 
 // Open checks what can be checked without the database: one that is down is no configuration problem.
@@ -64,6 +65,7 @@ func (p *Postgres) Open(_ context.Context, env sdk.Env) error {
 		columns = []column{{name: "data", member: wholeRow, sqlType: string(p.JSON)}}
 	}
 	p.target = newTarget(schema, name, columns, p.EmptyAsNull)
+	p.format = format{target: &p.target}
 	return nil
 }
 
@@ -84,7 +86,12 @@ func (p *Postgres) connected(ctx context.Context) (*pgconn.PgConn, error) {
 			return nil, fmt.Errorf("create table %s: %w", p.Table, err)
 		}
 	}
-	p.conn = conn
+	types, err := conn.Exec(ctx, p.target.types).ReadAll()
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("ask for the columns of %s: %w", p.Table, err)
+	}
+	p.conn, p.format = conn, format{target: &p.target, binary: p.target.fitsBinary(types)}
 	return conn, nil
 }
 

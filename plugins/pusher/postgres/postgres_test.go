@@ -133,6 +133,28 @@ func TestRowsArriveAsTheyWereSent(t *testing.T) {
 		d.column("SELECT DISTINCT org_id || ' ' || uuid || ' ' || to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM "+table))
 }
 
+func TestATableWithOtherTypesIsFilledAsText(t *testing.T) {
+	d := newDatabase(t)
+	d.exec("CREATE TABLE " + d.schema + ".rows (position numeric PRIMARY KEY, org_id integer, uuid varchar(64), index bigint, received_at timestamp, data jsonb)")
+	h := d.start(map[string]any{"table": d.schema + ".rows"})
+	require.Empty(t, h.Deliver(frameAt(100, numbered(3)...)))
+	require.Equal(t, []string{"100", "101", "102"}, d.column("SELECT position::text FROM "+d.schema+".rows ORDER BY position"))
+}
+
+func TestATableThatIsChangedWhileRowsComeRejectsNone(t *testing.T) {
+	d := newDatabase(t)
+	table := d.table("data jsonb")
+	h := d.start(map[string]any{"table": table})
+	require.Empty(t, h.Deliver(frameAt(100, numbered(3)...))) // in binary
+	d.exec("ALTER TABLE " + table + " ALTER COLUMN index TYPE bigint, ALTER COLUMN received_at TYPE text")
+	frame := plugintest.Indexed(frameAt(200, numbered(3)...), 0, 1, 2)
+	for _, o := range h.Deliver(frame) {
+		require.Equal(t, protocol.Retry, o.Class)
+	}
+	require.Empty(t, h.Deliver(frame)) // as text
+	require.Equal(t, []int64{100, 101, 102, 200, 201, 202}, d.positions(table))
+}
+
 func TestARowThatComesAgainIsThereOnce(t *testing.T) {
 	d := newDatabase(t)
 	table := d.table("data jsonb")

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/rivergate/rivergate/sdk"
 )
 
 const (
@@ -56,6 +52,8 @@ type target struct {
 	emptyAsNull bool
 
 	create, copy, stage, insert string
+	types                       string // asks for the types of the table's columns
+	binaryTypes                 string // what it answers when rows may go in COPY's binary format; "": never
 }
 
 func newTarget(schema, name string, columns []column, emptyAsNull bool) target {
@@ -65,12 +63,14 @@ func newTarget(schema, name string, columns []column, emptyAsNull bool) target {
 		identifier = pgx.Identifier{schema, name}
 	}
 	table := identifier.Sanitize()
-	var names, definitions []string
+	var names, definitions, literals []string
 	for _, c := range bookkeeping {
+		literals = append(literals, literal(c.name))
 		names = append(names, pgx.Identifier{c.name}.Sanitize())
 		definitions = append(definitions, pgx.Identifier{c.name}.Sanitize()+" "+c.sqlType)
 	}
 	for i, c := range columns {
+		literals = append(literals, literal(c.name))
 		names = append(names, pgx.Identifier{c.name}.Sanitize())
 		definitions = append(definitions, pgx.Identifier{c.name}.Sanitize()+" "+c.sqlType)
 		t.byMember[c.member] = append(t.byMember[c.member], i)
@@ -80,10 +80,18 @@ func newTarget(schema, name string, columns []column, emptyAsNull bool) target {
 	t.copy = "COPY " + table + " (" + list + ") FROM STDIN"
 	t.stage = "CREATE TEMPORARY TABLE " + stagingTable + " ON COMMIT DROP AS SELECT " + list + " FROM " + table + " WITH NO DATA; " +
 		"COPY pg_temp." + stagingTable + " (" + list + ") FROM STDIN"
+	t.types = "SELECT string_agg(format_type(a.atttypid, NULL), ',' ORDER BY n.place) FROM unnest(ARRAY[" + strings.Join(literals, ", ") + "]) " +
+		"WITH ORDINALITY AS n (name, place) JOIN pg_attribute a ON a.attname = n.name AND a.attrelid = to_regclass(" + literal(table) + ")"
+	if len(columns) == 1 && columns[0].member == wholeRow {
+		t.binaryTypes = "bigint,bigint,text,integer,timestamp with time zone," + columns[0].sqlType
+	}
 	t.insert = "INSERT INTO " + table + " (" + list + ") SELECT " + list + " FROM pg_temp." + stagingTable +
 		" ON CONFLICT (position) DO NOTHING RETURNING position"
 	return t
 }
+
+// literal quotes a string constant; DSNs that turn standard_conforming_strings off are beyond help.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // parseTable splits name or schema.name.
 func parseTable(text string) (schema, name string, err error) {
@@ -175,90 +183,4 @@ func splitColumns(text string) []string {
 		}
 	}
 	return append(parts, text[start:])
-}
-
-// appendInstant writes what rows of a frame share: when they were received.
-func appendInstant(text []byte, row sdk.Row) []byte {
-	return row.ReceivedAt().UTC().AppendFormat(text, "2006-01-02 15:04:05.999999Z")
-}
-
-// appendLine writes the row, received at instant, as a line of COPY text (see COPY, "Text Format", in the PostgreSQL manual).
-func (t *target) appendLine(line []byte, row sdk.Row, instant []byte) ([]byte, error) {
-	if strings.IndexByte(row.UUID(), 0) >= 0 {
-		return nil, errors.New("the uuid holds \\u0000, which PostgreSQL cannot store")
-	}
-	line = strconv.AppendUint(line, row.Position(), 10)
-	line = append(line, '\t')
-	line = strconv.AppendUint(line, row.OrgID(), 10)
-	line = append(line, '\t')
-	line = appendEscaped(line, []byte(row.UUID()))
-	line = append(line, '\t')
-	if index, ok := row.Index(); ok {
-		line = strconv.AppendInt(line, int64(index), 10)
-	} else {
-		line = append(line, `\N`...)
-	}
-	line = append(line, '\t')
-	line = append(line, instant...)
-	if len(t.columns) == 1 && t.columns[0].member == wholeRow {
-		line = appendEscaped(append(line, '\t'), row.JSON())
-		return append(line, '\n'), nil
-	}
-	values := make([]sdk.Value, len(t.columns))
-	for member, value := range row.Fields() {
-		for _, i := range t.byMember[member] {
-			values[i] = value
-		}
-	}
-	for i, c := range t.columns {
-		line = append(line, '\t')
-		if c.member == wholeRow {
-			line = appendEscaped(line, row.JSON())
-			continue
-		}
-		if values[i].IsNull() {
-			line = append(line, `\N`...)
-			continue
-		}
-		text := values[i].Raw()
-		if !c.json() {
-			text = []byte(values[i].String())
-		}
-		if len(text) == 0 && t.emptyAsNull && !c.text() {
-			line = append(line, `\N`...)
-			continue
-		}
-		if bytes.IndexByte(text, 0) >= 0 {
-			return nil, fmt.Errorf("member %q holds \\u0000, which PostgreSQL cannot store", c.member)
-		}
-		line = appendEscaped(line, text)
-	}
-	return append(line, '\n'), nil
-}
-
-// appendEscaped escapes what has a meaning in COPY text. Most values hold none of it, and four searches for one byte each
-// are faster by far than one look at every byte.
-func appendEscaped(line, value []byte) []byte {
-	if bytes.IndexByte(value, '\\') < 0 && bytes.IndexByte(value, '\n') < 0 && bytes.IndexByte(value, '\t') < 0 && bytes.IndexByte(value, '\r') < 0 {
-		return append(line, value...)
-	}
-	start := 0
-	for i, b := range value {
-		var escape byte
-		switch b {
-		case '\\':
-			escape = '\\'
-		case '\n':
-			escape = 'n'
-		case '\r':
-			escape = 'r'
-		case '\t':
-			escape = 't'
-		default:
-			continue
-		}
-		line = append(append(line, value[start:i]...), '\\', escape)
-		start = i + 1
-	}
-	return append(line, value[start:]...)
 }
