@@ -146,7 +146,7 @@ func (s *Service) keep(record *journal.Record, rows *intake.Rows) error {
 	if err := s.delivery.Admit(record.OrgID, len(rows.Ends)); err != nil {
 		return err
 	}
-	if _, err := s.journal.Append(s.life, record); err != nil {
+	if _, err := s.journal.Append(s.toTheEnd, record); err != nil {
 		return err
 	}
 	s.delivery.Accepted(&record.Frame)

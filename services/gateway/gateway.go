@@ -76,11 +76,12 @@ type Service struct {
 		keys map[[16]byte]struct{}
 	}
 
-	stop    context.Context // ends waits and event streams
-	stopNow context.CancelFunc
-	life    context.Context // ends everything
-	end     context.CancelFunc
-	streams sync.WaitGroup
+	stop     context.Context // ends waits and event streams
+	stopNow  context.CancelFunc
+	life     context.Context // ends everything
+	toTheEnd context.Context // never ends: what the journal has taken is answered
+	end      context.CancelFunc
+	streams  sync.WaitGroup
 }
 
 // New makes the service. Close it after the server has stopped taking requests.
@@ -107,6 +108,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	s.life, s.end = context.WithCancel(context.Background())
+	s.toTheEnd = context.WithoutCancel(s.life)
 	s.stop, s.stopNow = context.WithCancel(s.life)
 	return s, nil
 }

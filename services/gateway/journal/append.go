@@ -86,13 +86,17 @@ func (f *Files) Append(ctx context.Context, rec *Record) (uint64, error) {
 		putRequest(r)
 		return 0, ErrClosed
 	}
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		if r.state.CompareAndSwap(waiting, givenUp) {
-			return 0, ctx.Err() // the writer puts r back into the pool
+	if ended := ctx.Done(); ended == nil {
+		<-r.done // the writer answers whatever happens; a wait for one channel is cheaper
+	} else {
+		select {
+		case <-r.done:
+		case <-ended:
+			if r.state.CompareAndSwap(waiting, givenUp) {
+				return 0, ctx.Err() // the writer puts r back into the pool
+			}
+			<-r.done
 		}
-		<-r.done
 	}
 	position, at, err := r.position, r.at, r.err
 	putRequest(r)

@@ -46,11 +46,14 @@ func callerIn(ctx *fasthttp.RequestCtx) *Caller {
 	return caller
 }
 
+// canonicalRequestID spares each answer the search for the header's usual spelling.
+var canonicalRequestID = []byte("X-Request-Id")
+
 // Begin gives the request its id, the client's own where that can be used, and puts it on the answer.
 func Begin(ctx *fasthttp.RequestCtx, ids *RequestIDs) *Caller {
 	caller := &Caller{RequestID: ids.Take(ctx.Request.Header.Peek(HeaderRequestID))}
 	ctx.SetUserValue(callerKey{}, caller)
-	ctx.Response.Header.Set(HeaderRequestID, caller.RequestID)
+	ctx.Response.Header.SetCanonical(canonicalRequestID, []byte(caller.RequestID))
 	return caller
 }
 
