@@ -38,8 +38,8 @@ func (c *cli) pluginsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plugins",
 		Short: "The plugins in the plugin folder, and what the running host does with them",
-		Long: `List the plugin binaries of RIVERGATE_PLUGIN_DIR with their kind and hash (for PLUGIN_<NAME>_SHA256), which pushers the
-environment enables and, when a host answers, version and state.
+		Long: `List the plugin binaries of RIVERGATE_PLUGIN_DIR with their kind, version (each is started for a moment and asked) and hash
+(for PLUGIN_<NAME>_SHA256), which pushers the environment enables and, when a host answers, their state.
 
 ` + exitCodesHelp,
 		Example: "  rivergate plugins\n  rivergate plugins --json",
@@ -91,7 +91,7 @@ func (c *cli) plugins(ctx context.Context) error {
 	}
 	c.table([]string{"NAME", "PLUGIN", "KIND", "VERSION", "ENABLED", "STATE", "SHA256", "PROBLEM"}, rows)
 	if silent != nil {
-		fmt.Fprintf(c.Stdout, "\nNo host answers at %s, so versions and states are not known.\n", host.base)
+		fmt.Fprintf(c.Stdout, "\nNo host answers at %s, so states are not known.\n", host.base)
 	}
 	return nil
 }
@@ -103,13 +103,16 @@ func (c *cli) foundPlugins(ctx context.Context, cfg *config.Config) (map[string]
 		return nil, err
 	}
 	found, err := host.Discover()
+	if err == nil {
+		err = host.Introduce(ctx, found)
+	}
 	if err := errors.Join(err, host.Stop(ctx), cleanup()); err != nil {
 		return nil, err
 	}
 	entries := map[string]*pluginEntry{}
 	binaries := map[string]pluginEntry{}
 	for _, f := range found {
-		e := pluginEntry{Name: f.Name, Plugin: f.Name, Kind: string(f.Kind), SHA256: f.SHA256, Path: f.Path, Problem: f.Problem}
+		e := pluginEntry{Name: f.Name, Plugin: f.Name, Kind: string(f.Kind), Version: f.Version, SHA256: f.SHA256, Path: f.Path, Problem: f.Problem}
 		entries[e.Kind+"/"+e.Name] = &e
 		binaries[e.Kind+"/"+e.Name] = e
 	}
@@ -145,7 +148,7 @@ func askPlugins(ctx context.Context, host *client, entries map[string]*pluginEnt
 			e = &pluginEntry{Name: p.Name, Plugin: strings.TrimPrefix(plugin, "rivergate-"+p.Kind+"-"), Kind: p.Kind, SHA256: p.SHA256}
 			entries[p.Kind+"/"+p.Name] = e
 		}
-		e.Version, e.State, e.PID, e.Restarts = p.Version, p.State, p.PID, p.Restarts
+		e.Version, e.State, e.PID, e.Restarts = cmp.Or(p.Version, e.Version), p.State, p.PID, p.Restarts
 		e.Enabled = e.Enabled || p.PID > 0
 		e.Problem = cmp.Or(e.Problem, p.Reason)
 	}

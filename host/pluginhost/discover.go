@@ -1,12 +1,15 @@
 package pluginhost
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -18,6 +21,8 @@ type Found struct {
 	Path   string        `json:"path"`
 	Size   int64         `json:"size"`
 	SHA256 string        `json:"sha256,omitempty"`
+	// Version is what the plugin says of itself; empty before Introduce.
+	Version string `json:"version,omitempty"`
 	// Problem says why the file cannot be run; empty: it can.
 	Problem string `json:"problem,omitempty"`
 }
@@ -38,6 +43,40 @@ func (h *Host) Discover() ([]Found, error) {
 		}
 	}
 	return found, nil
+}
+
+// Introduce asks each pusher that can be run for its version, in parallel: it is started for a moment, without configuration. One
+// that does not introduce itself gets a Problem.
+func (h *Host) Introduce(ctx context.Context, found []Found) error {
+	ctx, leave, err := h.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	var all errgroup.Group
+	for i := range found {
+		if f := &found[i]; f.Problem == "" && f.Kind == protocol.KindPusher {
+			all.Go(func() error {
+				h.introduce(ctx, f)
+				return nil
+			})
+		}
+	}
+	return all.Wait()
+}
+
+func (h *Host) introduce(ctx context.Context, f *Found) {
+	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
+	defer cancel()
+	in := Instance{Name: f.Name, Plugin: f.Name, Kind: f.Kind, SHA256: f.SHA256, Prefix: VariablePrefix(f.Kind, f.Name)}.withDefaults()
+	r, err := h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
+	if err != nil {
+		f.Problem = err.Error()
+		return
+	}
+	defer r.destroy("it has introduced itself")
+	r.expectEnd()
+	f.Version = r.desc.Version
 }
 
 func (h *Host) inspect(path string) Found {

@@ -262,3 +262,18 @@ func TestAPluginThatHangsAtItsStartHoldsUpNobodyForLong(t *testing.T) {
 	require.Less(t, time.Since(began), w.opts.StartTimeout/2)
 	require.Equal(t, StateStarting, w.status("odd").State)
 }
+
+func TestABinaryIsAskedForItsVersion(t *testing.T) {
+	w := newWorld(t)
+	w.install("flaky", "good")
+	w.install("notaplugin", "bad")
+	found, err := w.host.Discover()
+	require.NoError(t, err)
+	require.NoError(t, w.host.Introduce(t.Context(), found))
+	require.Len(t, found, 2)
+	require.Equal(t, "bad", found[0].Name)
+	require.Contains(t, found[0].Problem, "handshake")
+	require.Empty(t, found[0].Version)
+	require.Empty(t, found[1].Problem)
+	require.NotEmpty(t, found[1].Version)
+}
