@@ -60,7 +60,7 @@ fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it
 	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' $(FUZZ_PACKAGES) | sort | while IFS=: read -r file func; do \
 		target=$${func#func }; package=./$$(dirname "$$file"); \
 		echo "== $$target in $$package, $(FUZZTIME)"; \
-		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null; \
+		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x "$$package" </dev/null; \
 	done
 
 .PHONY: bench

@@ -198,12 +198,13 @@ func TestPluginsListsTheFolderAlsoWithoutAHost(t *testing.T) {
 	environ := []string{"RIVERGATE_PLUGIN_DIR=" + dir, "RIVERGATE_URL=http://127.0.0.1:1", "PLUGIN_LAKE_ENABLED=true", "PLUGIN_LAKE_USE=acme"}
 	r := rivergateWith(t, environ, "", "plugins")
 	require.Equal(t, 0, r.code, r.stderr)
-	require.Equal(t, `NAME  PLUGIN  KIND    ENABLED  SHA256
-acme          pusher  no       3da6c261bfe4…
-lake  acme    pusher  yes      3da6c261bfe4…
-
-No host answers at http://127.0.0.1:1, so versions and states are not known.
-`, r.stdout)
+	lines := strings.Split(r.stdout, "\n")
+	require.Len(t, lines, 6)
+	require.Equal(t, []string{"NAME", "PLUGIN", "KIND", "ENABLED", "SHA256", "PROBLEM"}, strings.Fields(lines[0]))
+	require.Equal(t, []string{"acme", "pusher", "no", "3da6c261bfe4…"}, strings.Fields(lines[1])[:4])
+	require.Equal(t, []string{"lake", "acme", "pusher", "yes", "3da6c261bfe4…"}, strings.Fields(lines[2])[:5])
+	require.Contains(t, lines[1], "handshake", "a file that is no plugin says so instead of a version")
+	require.Equal(t, "No host answers at http://127.0.0.1:1, so states are not known.", lines[4])
 }
 
 func TestATemplateBecomesWhatAShellExpands(t *testing.T) {
