@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -111,7 +112,7 @@ func TooLarge(limit int64) *Error {
 
 // UnsupportedMedia: a content type that the route does not take (415).
 func UnsupportedMedia(got string, want ...string) *Error {
-	return &Error{Status: http.StatusUnsupportedMediaType, Message: fmt.Sprintf("Content-Type %q is not taken here; send %v", got, want)}
+	return &Error{Status: http.StatusUnsupportedMediaType, Message: fmt.Sprintf("Content-Type %q is not taken here; send the header Content-Type: %s", got, strings.Join(want, " or "))}
 }
 
 // Unprocessable: well-formed, but impossible (422).
