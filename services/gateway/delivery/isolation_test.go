@@ -116,8 +116,9 @@ func TestABacklogOverItsLimitIsRefusedWithATime(t *testing.T) {
 		require.Equal(t, noRate, full.RetryAfter)
 		before := r.chain("slow").backlog.Load()
 		require.NoError(t, r.halt())
-		r.start()
+		r.open()
 		require.Equal(t, before, r.chain("slow").backlog.Load(), "a restart counts the same")
+		r.run()
 		require.ErrorAs(t, r.Admit(1, 100), &full)
 	})
 }

@@ -94,8 +94,9 @@ func TestARowSettledBeyondTheCursorAsDeadDoesNotComeAgain(t *testing.T) {
 		require.NoError(t, r.halt())
 		require.EqualValues(t, firstPosition, r.storedCursor("http"))
 		f.behave = nil
-		r.start()
+		r.open()
 		require.EqualValues(t, 4, r.chain("http").backlog.Load(), "counted from the cursor")
+		r.run()
 		progress := r.settledAll(frame)
 		require.Equal(t, []int{3, 1}, []int{progress[0].Delivered, progress[0].Dead})
 		require.Equal(t, 1, f.sent[firstPosition+2])
