@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +69,7 @@ func (o *Options) setDefaults() error {
 		o.Now = time.Now
 	}
 	if o.fs == nil {
-		o.fs = osFS{}
+		o.fs = newOSFS()
 	}
 	if o.retryEvery == 0 {
 		o.retryEvery = defaultRetryEvery
@@ -120,12 +121,12 @@ func Open(opts Options) (*Files, error) {
 	f.keys = newKeyring(opts.MaxKeys, opts.KeyTTL)
 	f.buffers.New = func() any { b := make([]byte, readBytes); return &b }
 	if err := f.recover(); err != nil {
-		f.writer.close()
+		f.letGo()
 		return nil, fmt.Errorf("open journal %s: %w", opts.Dir, err)
 	}
 	m, err := newMetrics(f, opts.Registry)
 	if err != nil {
-		f.writer.close()
+		f.letGo()
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	f.metrics = m
@@ -142,10 +143,18 @@ func (f *Files) Close() error {
 		f.closed = true
 		f.announce()
 		f.mu.Unlock()
-		f.writer.close()
+		f.letGo()
 		f.metrics.unregister()
 	})
 	return nil
+}
+
+// letGo gives back what the operating system lent.
+func (f *Files) letGo() {
+	f.writer.close()
+	if c, ok := f.fs.(io.Closer); ok {
+		_ = c.Close() // nothing is written through it any more
+	}
 }
 
 // announce wakes the readers that wait. The caller holds mu.

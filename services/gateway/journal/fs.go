@@ -33,25 +33,30 @@ type file interface {
 	Close() error
 }
 
-type osFS struct{}
+// osFS is the operating system's. Its files are synced by sync, which may be nil.
+type osFS struct{ sync *aio }
+
+func newOSFS() osFS { return osFS{newAIO()} }
+
+func (s osFS) Close() error { return s.sync.close() }
 
 func (osFS) MkdirAll(dir string) error                 { return os.MkdirAll(dir, 0o700) }
 func (osFS) ReadDir(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
 func (osFS) Rename(from, to string) error              { return os.Rename(from, to) }
 func (osFS) Remove(name string) error                  { return os.Remove(name) }
 
-func (osFS) Open(name string) (file, error) { return openOS(name, os.O_RDONLY) }
-func (osFS) Edit(name string) (file, error) { return openOS(name, os.O_RDWR) }
-func (osFS) Create(name string) (file, error) {
-	return openOS(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+func (s osFS) Open(name string) (file, error) { return s.open(name, os.O_RDONLY) }
+func (s osFS) Edit(name string) (file, error) { return s.open(name, os.O_RDWR) }
+func (s osFS) Create(name string) (file, error) {
+	return s.open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 }
 
-func openOS(name string, flag int) (file, error) {
+func (s osFS) open(name string, flag int) (file, error) {
 	f, err := os.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
+	return osFile{f, s.sync}, nil
 }
 
 func (osFS) SyncDir(dir string) error {
@@ -66,7 +71,10 @@ func (osFS) SyncDir(dir string) error {
 	return err
 }
 
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	sync *aio
+}
 
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()

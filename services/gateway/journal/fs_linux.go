@@ -16,6 +16,9 @@ func (f osFile) Allocate(size int64) error {
 }
 
 func (f osFile) Sync() error {
+	if done, err := f.sync.fdatasync(int(f.Fd())); done {
+		return os.NewSyscallError("fdatasync", err)
+	}
 	for {
 		err := syscall.Fdatasync(int(f.Fd()))
 		if !errors.Is(err, syscall.EINTR) {
