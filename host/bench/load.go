@@ -15,8 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/rivergate/rivergate/host/e2e/rig"
 )
 
 // rowBytes is the length of a row's data object.
@@ -134,6 +132,8 @@ func rowData(i int) []byte {
 func (c *client) work(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Now()) }) // the read then fails
 	defer stop()
+	clock := time.NewTimer(time.Hour) // one for all requests: the generator is to cost little
+	defer clock.Stop()
 	for {
 		n := c.next.Add(1) - 1
 		if c.Requests > 0 && n >= c.Requests {
@@ -143,8 +143,11 @@ func (c *client) work(ctx context.Context) error {
 		if c.Rate > 0 {
 			due = c.begin.Add(time.Duration(float64(n) / c.Rate * float64(time.Second)))
 			if wait := time.Until(due); wait > 0 {
-				if err := rig.Pause(ctx, wait); err != nil {
-					return fmt.Errorf("wait for the next request: %w", err)
+				clock.Reset(wait)
+				select {
+				case <-clock.C:
+				case <-ctx.Done():
+					return fmt.Errorf("wait for the next request: %w", ctx.Err())
 				}
 			}
 		}
