@@ -56,6 +56,7 @@ func (c *chain) acknowledge(ack protocol.Ack, now time.Time) error {
 		t.rows += b.rows
 		t.probe = t.probe || b.probe
 		t.stalled = t.stalled && b.epoch == c.epoch
+		t.fresh = t.fresh || slices.ContainsFunc(b.pieces, func(p piece) bool { return p.tried == nil })
 		b.lane.out--
 		c.metrics.batchSeconds.Observe(now.Sub(b.sent).Seconds())
 	}

@@ -85,6 +85,7 @@ type tally struct {
 	reason                                  string
 	probe                                   bool // one of the batches was sent to find out
 	stalled                                 bool // nothing was settled since the batches were sent
+	fresh                                   bool // one of the rows was sent for the first time
 }
 
 func (t *tally) settled() int { return t.rows - t.retry - t.throttled - t.unauthenticated }
@@ -118,7 +119,8 @@ func (c *chain) judge(t *tally, now time.Time) {
 		c.enterHold(holdThrottled, "throttled: "+t.reason, t.after, t.probe, now)
 	case t.settled() > 0:
 		c.leaveHold()
-	case t.retry > 0 && t.stalled:
+	case t.retry > 0 && t.stalled && (t.fresh || c.hold.kind != holdNone):
+		// A batch of rows that all failed before says nothing new: each of them has its own pause, and holds up no other.
 		c.enterHold(holdDown, "destination fails: "+t.reason, t.after, t.probe, now)
 	}
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,6 +112,26 @@ func TestARowIsGivenUpAfterItsAttemptsOnly(t *testing.T) {
 		require.Equal(t, 4, letters[0].Attempts)
 		require.True(t, letters[0].FailedAt.After(letters[0].FirstFailedAt))
 	})
+}
+
+func TestARowThatFailsAgainHoldsUpNoOther(t *testing.T) {
+	for n := range 16 { // some of these keys share a lane with the bad row, most do not
+		in(t, func(t *testing.T) {
+			f := newFake(nil)
+			f.behave = func(_ *process, b *protocol.Batch) reaction {
+				return reaction{outcomes: outcome(b, protocol.Retry, only(firstPosition))}
+			}
+			r := newRig(t, pusher("http", f))
+			r.start()
+			r.post("a", 2)
+			for range 40 {
+				after(100 * time.Millisecond)
+				other := r.post(fmt.Sprint("b", n), 1)
+				after(10 * time.Millisecond)
+				require.NotZero(t, f.has(other.Position, other.Position+1), "a row of another key waits for the bad one")
+			}
+		})
+	}
 }
 
 func TestARowBehindAFailedOneOfItsKeyIsNotGivenUpWithIt(t *testing.T) {
