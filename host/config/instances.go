@@ -27,6 +27,12 @@ type Instance struct {
 	SHA256  string   `config:"sha256" pattern:"^[0-9a-fA-F]{64}$" doc:"Hash that the plugin binary must have; another binary is not started."`
 	PassEnv []string `config:"pass_env" doc:"Names of host variables that the plugin process also gets." example:"HTTPS_PROXY,SSL_CERT_FILE"`
 
+	MemoryMax settings.Bytes `config:"memory_max" default:"0" min:"0" doc:"Memory of the plugin process with all that it starts; a process above it is killed and started again. 0: no limit." example:"256MiB"`
+	CPUMax    float64        `config:"cpu_max" default:"0" min:"0" doc:"Processor cores that the plugin process may use, such as 0.5; needs cgroup v2. 0: no limit."`
+	OpenFiles int            `config:"open_files" default:"0" min:"0" doc:"Files and sockets that the plugin process may have open. 0: the host's own limit."`
+	RunAs     string         `config:"run_as" doc:"User, or user:group, that the plugin process runs as; the host must be root." example:"nobody"`
+	Process   string         `config:"process" default:"own" enum:"own,shared" doc:"shared: instances of one plugin binary that all say so run in one process, when the plugin can do that. A crash is then theirs together."`
+
 	delivery.Pusher
 }
 

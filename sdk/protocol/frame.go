@@ -17,6 +17,8 @@ type Frame struct {
 	Index      []int32   // the client's index of each row, NoIndex where it gave none; nil: no row has one
 	Trigger    []byte    // JSON, for a pusher that asked for it; otherwise nil
 	RequestID  string    // X-Request-ID of the POST
+	// TraceParent is the W3C trace context of the span in which the rows were accepted; empty: the request is not traced.
+	TraceParent string
 }
 
 // NoIndex in Frame.Index stands for an index that was absent or null.

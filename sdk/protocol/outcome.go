@@ -52,4 +52,7 @@ type Ack struct {
 	ThroughSeq uint64
 	Outcomes   []Outcome
 	Window     int // batches the plugin wants in flight at most; 0: no change
+	// Working (protocol version 2) acknowledges nothing: the plugin is at work on the batch after ThroughSeq and gets on
+	// with it. The host starts the clock of the wedge detection again.
+	Working bool
 }

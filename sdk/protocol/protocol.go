@@ -7,8 +7,21 @@ import (
 	"encoding/json"
 )
 
-// Version is the protocol version that this package speaks.
-const Version = 1
+// The protocol versions, all served side by side. What is new in 2: the delivery stream opens with a message of its own
+// instead of metadata, so that a plugin refuses an instance before the first batch, and a plugin at work on a long batch
+// can say so (Ack.Working).
+const (
+	Version1 = 1
+	Version2 = 2
+	// Version is the newest that this SDK serves.
+	Version = Version1
+)
+
+// Versions is what both sides offer, the newest first.
+func Versions() []uint32 { return []uint32{Version2, Version1} }
+
+// CapInstances is the capability of a plugin of which one process serves any number of instances.
+const CapInstances = "instances"
 
 // MaxMessage bounds one gRPC message in either direction, bytes. A batch of one 16 MiB row with its frame fits.
 const MaxMessage = 64 << 20
