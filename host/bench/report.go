@@ -244,5 +244,9 @@ const method = `
 - Noise: each figure is measured several times; the medians of odd and even runs, which measure the same, differ by that
   much. A smaller difference between two versions says nothing. "from – to" is the range of all runs.
 - A killed plugin: from kill -9 until the next process has counted a row, a fresh host each time, polled each millisecond.
+- The boundary: the same batches, window 8, once to the null pusher in its own process (plugin host, unix socket, gRPC, SDK) and
+  once straight into the SDK's server in the measuring process; the overhead is the difference per row.
+- Fifty instances are fifty processes of the null pusher. Idle is the processor time of the host and all of them, from the
+  kernel's schedstat of each thread.
 - Resident memory is VmRSS of the host process; the peak is VmHWM.
 `
