@@ -22,6 +22,9 @@ func fuzzed(t testing.TB) (data []byte, ends []int64, frames []protocol.Frame) {
 			r.Index = []int32{3, protocol.NoIndex}
 			r.IdempotencyKey = [16]byte{5}
 		}
+		if i > 0 && i < 3 {
+			r.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+		}
 		req := &request{}
 		require.NoError(t, req.encode(r))
 		rh := recordHeader{salt: h.salt, length: req.length(), rows: req.rows, position: s.end, receivedAt: int64(i + 1), org: r.OrgID, payloadCRC: req.crc}

@@ -76,11 +76,15 @@ func TestWhatIsAppendedIsReadBackAsItWas(t *testing.T) {
 	indexed.Index = []int32{protocol.NoIndex, 0, 1<<31 - 1}
 	keyed := record(1, "keyed", `{}`)
 	keyed.IdempotencyKey, keyed.BodyDigest = [16]byte{1, 2}, [16]byte{3}
+	traced := record(1, "traced", `{"a":1}`, `{"a":2}`)
+	traced.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	traced.IdempotencyKey, traced.Index = [16]byte{9}, []int32{4, 5}
 	records := []*Record{
 		record(1, "one", `{"x":1.50}`),
 		indexed,
 		record(2, "", "", `{"after":"empty"}`, ""),
 		keyed,
+		traced,
 		many,
 		record(9, "big", string(big)),
 		record(1, "last", `{"x":"\u0000"}`),

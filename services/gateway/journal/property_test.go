@@ -70,6 +70,9 @@ func TestTheJournalBehavesLikeAList(t *testing.T) {
 					r.IdempotencyKey = [16]byte{1, byte(n), byte(n >> 8)}
 					r.BodyDigest = [16]byte{byte(n)}
 				}
+				if n%5 == 0 {
+					r.TraceParent = fmt.Sprintf("00-%032x-%016x-01", n, n)
+				}
 				now = now.Add(time.Duration(rapid.Int64Range(-1e6, 1e9).Draw(rt, "elapsed")))
 				p, err := f.Append(t.Context(), r)
 				require.NoError(rt, err)

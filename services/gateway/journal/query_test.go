@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -346,6 +347,7 @@ func TestARecordThatCannotBeReadBackIsRefused(t *testing.T) {
 		{Frame: protocol.Frame{Data: []byte("abc"), Ends: []uint32{2}}},
 		{Frame: protocol.Frame{Data: []byte("abc"), Ends: []uint32{2, 1, 3}}},
 		{Frame: protocol.Frame{Data: []byte("abc"), Ends: []uint32{1, 3}, Index: []int32{1}}},
+		{Frame: protocol.Frame{Data: []byte("{}"), Ends: []uint32{2}, TraceParent: strings.Repeat("0", 256)}},
 	}
 	for _, r := range bad {
 		_, err := f.Append(t.Context(), r)

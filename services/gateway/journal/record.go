@@ -23,17 +23,20 @@ import (
 //	44 header crc  uint32   over the 44 bytes before; computed by the writer, who alone knows position and time
 //	48 payload
 //
-// The payload: flags, [key 16, digest 16], user, uuid, request id (lengths and numbers as uvarints), the length of each row,
-// [the index of each row, zigzag], and the rows' bytes.
+// The payload: flags, [key 16, digest 16], user, uuid, request id (lengths and numbers as uvarints), [trace parent], the length
+// of each row, [the index of each row, zigzag], and the rows' bytes. What is in brackets is there when its flag is set, so a
+// journal without traces reads as it always did.
 const (
 	recordMagic      = uint32(0xFE4752FF)
 	recordHeaderSize = 48
 	maxRecordBytes   = 96 << 20
 	maxNameBytes     = 64 << 10 // uuid, request id
+	maxTraceBytes    = 255
 
 	flagIndex = 1 << 0
 	flagKey   = 1 << 1
-	flagsAll  = flagIndex | flagKey
+	flagTrace = 1 << 2
+	flagsAll  = flagIndex | flagKey | flagTrace
 
 	keyBytes = 32 // key and digest, right after the flags
 )
@@ -104,6 +107,8 @@ func (r *Record) validate() error {
 		return fmt.Errorf("record with %d rows and %d indexes", rows, len(r.Index))
 	case len(r.UUID) > maxNameBytes || len(r.RequestID) > maxNameBytes:
 		return fmt.Errorf("uuid or request id over %d bytes", maxNameBytes)
+	case len(r.TraceParent) > maxTraceBytes:
+		return fmt.Errorf("trace parent over %d bytes", maxTraceBytes)
 	case uint64(r.Ends[rows-1]) != uint64(len(r.Data)):
 		return fmt.Errorf("rows end at %d of %d bytes", r.Ends[rows-1], len(r.Data))
 	}
@@ -120,6 +125,9 @@ func appendMeta(b []byte, r *Record) ([]byte, error) {
 	if keyed {
 		flags |= flagKey
 	}
+	if r.TraceParent != "" {
+		flags |= flagTrace
+	}
 	b = append(b, flags)
 	if keyed {
 		b = append(b, r.IdempotencyKey[:]...)
@@ -130,6 +138,10 @@ func appendMeta(b []byte, r *Record) ([]byte, error) {
 	b = append(b, r.UUID...)
 	b = binary.AppendUvarint(b, uint64(len(r.RequestID)))
 	b = append(b, r.RequestID...)
+	if r.TraceParent != "" {
+		b = binary.AppendUvarint(b, uint64(len(r.TraceParent)))
+		b = append(b, r.TraceParent...)
+	}
 	start := uint32(0)
 	for _, end := range r.Ends {
 		if end < start {
@@ -149,6 +161,7 @@ type payload struct {
 	key, digest     [16]byte
 	user            uint64
 	uuid, requestID []byte
+	trace           []byte
 	lengths, index  []byte // uvarints, checked
 	hasIndex        bool
 	data            []byte
@@ -200,6 +213,12 @@ func decodePayload(h *recordHeader, b []byte) (p payload, err error) {
 	p.user = c.uvarint()
 	p.uuid = c.take(c.uvarint())
 	p.requestID = c.take(c.uvarint())
+	if flags[0]&flagTrace != 0 {
+		p.trace = c.take(c.uvarint())
+		if len(p.trace) == 0 || len(p.trace) > maxTraceBytes {
+			return p, errDamaged // no trace has no flag
+		}
+	}
 	if c.bad {
 		return p, errDamaged
 	}
@@ -235,6 +254,7 @@ func (p *payload) fill(h *recordHeader, r *Record) {
 		r.UUID = string(p.uuid)
 	}
 	r.RequestID = string(p.requestID)
+	r.TraceParent = string(p.trace)
 	r.IdempotencyKey, r.BodyDigest = p.key, p.digest
 	r.Data = bytes.Clone(p.data)
 	if r.Data == nil {
