@@ -238,7 +238,7 @@ func (l *loader) plugins() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		if name, ok := strings.CutPrefix(e.Name(), pluginhost.BinaryName(protocol.KindPusher, "")); ok && !e.IsDir() {
+		if name, ok := strings.CutPrefix(e.Name(), pluginhost.BinaryName(protocol.KindPusher, "")); ok && !e.IsDir() && !strings.HasSuffix(name, pluginhost.SignatureSuffix) {
 			names = append(names, name)
 		}
 	}

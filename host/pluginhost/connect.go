@@ -35,6 +35,7 @@ type running struct {
 	desc   protocol.Description
 	path   string // in the plugin folder
 	sha256 string
+	trust  Trust
 	since  time.Time
 
 	retired chan struct{} // closed when its sessions are to end
@@ -64,6 +65,11 @@ func (h *Host) connect(ctx context.Context, in Instance, log *pluginLog) (*runni
 		return nil, err
 	}
 
+	trust, err := h.trust(ctx, in, path, copied, sum)
+	if err != nil {
+		return nil, err
+	}
+
 	how := transport{tls: h.opts.MTLS == MTLSOn, plainTCP: h.opts.MTLS == MTLSOff}
 	r, err := h.start(ctx, in, copied, how, log)
 	if errors.Is(err, errWantsTLS) && h.opts.MTLS == MTLSAuto {
@@ -73,7 +79,7 @@ func (h *Host) connect(ctx context.Context, in Instance, log *pluginLog) (*runni
 	if err != nil {
 		return nil, err
 	}
-	r.path, r.sha256 = path, sum
+	r.path, r.sha256, r.trust = path, sum, trust
 	if err := r.introduce(ctx, h.opts.HostVersion, in); err != nil {
 		r.destroy("its introduction failed")
 		return nil, err

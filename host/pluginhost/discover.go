@@ -23,6 +23,8 @@ type Found struct {
 	SHA256 string        `json:"sha256,omitempty"`
 	// Version is what the plugin says of itself; empty before Introduce.
 	Version string `json:"version,omitempty"`
+	// Says is the name that the plugin gives itself; empty before Introduce. Its file may be called otherwise.
+	Says string `json:"says,omitempty"`
 	// Problem says why the file cannot be run; empty: it can.
 	Problem string `json:"problem,omitempty"`
 }
@@ -38,7 +40,7 @@ func (h *Host) Discover() ([]Found, error) {
 	}
 	var found []Found
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "rivergate-") {
+		if strings.HasPrefix(e.Name(), "rivergate-") && !isSignature(e.Name()) {
 			found = append(found, h.inspect(filepath.Join(h.opts.Dir, e.Name())))
 		}
 	}
@@ -76,7 +78,7 @@ func (h *Host) introduce(ctx context.Context, f *Found) {
 	}
 	defer r.destroy("it has introduced itself")
 	r.expectEnd()
-	f.Version = r.desc.Version
+	f.Version, f.Says = r.desc.Version, r.desc.Name
 }
 
 func (h *Host) inspect(path string) Found {

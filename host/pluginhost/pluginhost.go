@@ -43,6 +43,10 @@ type Options struct {
 	Log         hclog.Logger
 	Registry    prometheus.Registerer // nil: no metrics
 
+	// Verify decides whether a binary may run. It gets the private copy that will be executed, at each start; its error is
+	// what the operator reads. nil: every one may.
+	Verify func(ctx context.Context, b Binary) (Trust, error)
+
 	StartTimeout time.Duration // for a start up to the description, and again for Configure; 0: 10 s
 	StopTimeout  time.Duration // for draining and ending one process; 0: 10 s
 }
