@@ -13,6 +13,7 @@ package pluginhost
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -47,6 +48,13 @@ type Options struct {
 	// what the operator reads. nil: every one may.
 	Verify func(ctx context.Context, b Binary) (Trust, error)
 
+	// Attach maps an instance to the address ("127.0.0.1:7000", "unix:/path") of a process that somebody else runs. The
+	// host starts none for it and never ends that one.
+	Attach map[string]string
+	// Wrap, when not nil, gets the connection of every process of an instance once the plugin has described itself, and
+	// returns what is used instead: a log of all messages.
+	Wrap func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.PusherClient) protocol.PusherClient
+
 	StartTimeout time.Duration // for a start up to the description, and again for Configure; 0: 10 s
 	StopTimeout  time.Duration // for draining and ending one process; 0: 10 s
 }
@@ -63,6 +71,9 @@ type Instance struct {
 	// HostVars are the full names of the instance's variables that the host itself reads: a misspelt variable may have
 	// meant one of them.
 	HostVars []string
+	Limits   Limits // of its process
+	RunAs    string // "user" or "user:group" that its process runs as; empty: the host's own
+	Shared   bool   // it may run in one process with others of the same binary, limits and environment, when the plugin can
 }
 
 func (in Instance) withDefaults() Instance {

@@ -45,6 +45,14 @@ type Status struct {
 	RSSBytes     int64           `json:"rss_bytes,omitempty"`
 	StartedAt    time.Time       `json:"started_at,omitzero"`
 	LastError    string          `json:"last_error,omitempty"`
+	// Condition says how a running instance is: "": well; "unhealthy": it says so itself; "silent": health checks are not
+	// answered. Reason has the sentence.
+	Condition  string       `json:"condition,omitempty"`
+	Phase      string       `json:"phase,omitempty"` // "upgrading" while a new process is made ready beside it
+	Trust      Trust        `json:"trust,omitempty"` // how its binary was vouched for
+	Limits     *LimitStatus `json:"limits,omitempty"`
+	SharedWith []string     `json:"shared_with,omitempty"` // the other instances of its process
+	Attached   string       `json:"attached,omitempty"`    // address of the process that somebody else started
 }
 
 // Status lists the instances in the order of Start. What a process said about itself stays after its end.
