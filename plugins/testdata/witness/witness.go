@@ -17,8 +17,9 @@ type Witness struct {
 	Path    string `config:"path" required:"true" doc:"File that rows are appended to."`
 	WedgeIf string `config:"wedge_if" doc:"While this file is there, no call returns."`
 
-	file  *os.File
-	lines []byte
+	file   *os.File
+	mended bool
+	lines  []byte
 }
 
 // What a row may ask for.
@@ -28,24 +29,30 @@ var (
 	reject = []byte(`"reject":true`) // the row is refused for good
 )
 
-// Open cuts a torn last line, left by a process that was killed while it wrote.
+// Open makes the file. What is in it is left alone until the first batch: during an upgrade the process before this one may
+// still be writing.
 func (w *Witness) Open(context.Context, sdk.Env) error {
-	f, err := os.OpenFile(w.Path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(w.Path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return sdk.FieldError("path", err)
 	}
-	raw, err := io.ReadAll(f)
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	whole := int64(bytes.LastIndexByte(raw, '\n') + 1)
-	if err := f.Truncate(whole); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if _, err := f.Seek(whole, io.SeekStart); err != nil {
-		return errors.Join(err, f.Close())
-	}
 	w.file = f
+	return nil
+}
+
+// mend cuts a torn last line, left by a process that was killed while it wrote.
+func (w *Witness) mend() error {
+	if w.mended {
+		return nil
+	}
+	raw, err := io.ReadAll(w.file)
+	if err != nil {
+		return fmt.Errorf("read what was written before: %w", err)
+	}
+	if err := w.file.Truncate(int64(bytes.LastIndexByte(raw, '\n') + 1)); err != nil {
+		return fmt.Errorf("cut a torn line: %w", err)
+	}
+	w.mended = true
 	return nil
 }
 
@@ -55,6 +62,9 @@ func (w *Witness) Deliver(_ context.Context, b *sdk.Batch) error {
 		if _, err := os.Stat(w.WedgeIf); err == nil {
 			select {} // on purpose deaf to ctx: this is what a wedged plugin does
 		}
+	}
+	if err := w.mend(); err != nil {
+		return err
 	}
 	w.lines = w.lines[:0]
 	for row := range b.Rows() {
