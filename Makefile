@@ -16,6 +16,7 @@ PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 
 SERVICES      ?= postgres redis pgbouncer
 FUZZTIME      ?= 1m
+SOAK          ?= 15m
 FUZZ_PACKAGES ?= $(SOURCES)
 TESTFLAGS     ?=
 
@@ -54,6 +55,10 @@ race: ## unit tests under the race detector
 .PHONY: e2e
 e2e: ## only the end-to-end tests: kill -9, full disk, dead destinations
 	@deploy/services run $(SERVICES) -- go test -count=1 -timeout 20m -v $(TESTFLAGS) ./host/e2e/...
+
+.PHONY: soak
+soak: ## ten plugins in random trouble under load for SOAK (15m): nothing lost, nothing leaked
+	@SOAK=$(SOAK) go test -count=1 -timeout 2h -v -run '^TestTenPluginsInTrouble' $(TESTFLAGS) ./host/e2e
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it to folders
