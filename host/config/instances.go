@@ -177,6 +177,8 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 	for _, variable := range in.PassEnv {
 		if strings.HasPrefix(variable, pluginPrefix) || strings.ContainsAny(variable, "= ") {
 			l.problem(in.Prefix+"PASS_ENV", fmt.Sprintf("%q cannot be passed on: it is no variable's name, or one of the PLUGIN_ variables, which never reach a plugin's environment", variable), "")
+		} else if l.onlyInFile[variable] {
+			l.warn(in.Prefix+"PASS_ENV", variable+" stands in the env file alone; a plugin gets what the host's own process has in its environment", "")
 		}
 	}
 	return in

@@ -25,16 +25,18 @@ const testPrefix = "RIVERGATE_TEST_"
 
 // loader gathers while the environment is read.
 type loader struct {
-	env       map[string]string // empty values left out: they count as not set
-	pluginDir string
-	problems  []settings.Problem
-	warnings  []settings.Problem
+	env        map[string]string // empty values left out: they count as not set
+	onlyInFile map[string]bool   // variables that the env file alone sets
+	pluginDir  string
+	problems   []settings.Problem
+	warnings   []settings.Problem
 }
 
-// Load reads the environment ("NAME=value"). With problems the Config is not to be used; without, it is complete and valid.
-// What Load cannot judge, since it starts nothing: a plugin's own configuration.
+// Load reads the environment ("NAME=value") and the env file that it names. With problems the Config is not to be used;
+// without, it is complete and valid. What Load cannot judge, since it starts nothing: a plugin's own configuration.
 func Load(environ []string) (*Config, []settings.Problem) {
-	l := &loader{env: variables(environ)}
+	l := &loader{}
+	l.environment(environ)
 	config := &Config{}
 	l.host(&config.Host)
 
@@ -156,9 +158,11 @@ func parseNetwork(s string) *net.IPNet {
 }
 
 // URL is where the client commands find the host: RIVERGATE_URL, else RIVERGATE_LISTEN, else its default. An address for
-// all interfaces becomes that of this machine.
+// all interfaces becomes that of this machine. An env file that cannot be read counts for nothing here; see EnvFile.
 func URL(environ []string) string {
-	env := variables(environ)
+	l := &loader{}
+	l.environment(environ)
+	env := l.env
 	if url := env[hostPrefix+"URL"]; url != "" {
 		return url
 	}
