@@ -5,6 +5,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -20,6 +21,10 @@ type Batch struct {
 	waits    map[key]place // keys with a row that is to be sent again, when the batch is ordered
 	waiting  atomic.Bool   // there are such keys
 	finished bool
+
+	sending sync.Mutex               // held while something is sent; before mu
+	send    func(protocol.Ack) error // nil once Deliver has returned
+	told    time.Time                // when Working last sent something
 }
 
 // key is what an ordered batch keeps in order.
@@ -104,6 +109,26 @@ func (b *Batch) Duplicate(row Row) {
 	b.note(row, Outcome{Class: Duplicate, Code: "duplicate"})
 }
 
+// workingPause is the shortest time between two messages of Working.
+const workingPause = 250 * time.Millisecond
+
+// Working tells the host that Deliver gets on with a batch that takes its time: the host, which ends a plugin that
+// acknowledges nothing for TIMEOUT, starts that clock again. Call it after each step that was really made, as often as you
+// like: no more than four a second leave. A host of protocol version 1 does not hear it.
+func (b *Batch) Working() {
+	b.sending.Lock()
+	defer b.sending.Unlock()
+	if b.send == nil {
+		return
+	}
+	now := time.Now()
+	if now.Sub(b.told) < workingPause {
+		return
+	}
+	b.told = now
+	_ = b.send(protocol.Ack{Working: true}) // a stream that broke ends the context of Deliver
+}
+
 // note keeps an outcome; the zero class means delivered.
 func (b *Batch) note(row Row, o Outcome) {
 	if row.batch != b {
@@ -150,6 +175,9 @@ func (b *Batch) order(row Row, at place, class Class) {
 
 // finish ends the batch with what Deliver returned and gives the outcomes of its acknowledgement.
 func (b *Batch) finish(err error) []Outcome {
+	b.sending.Lock()
+	b.send = nil
+	b.sending.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.finished = true

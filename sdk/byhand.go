@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -16,7 +17,7 @@ func byHand(p Plugin, d protocol.Description, args []string, stdout, stderr io.W
 	if len(args) == 1 {
 		switch args[0] {
 		case "--version", "-version", "version":
-			fmt.Fprintf(stdout, "rivergate-%s-%s %s (sdk %s, protocol %d)\n", d.Kind, d.Name, d.Version, Version, protocol.Version)
+			fmt.Fprintf(stdout, "rivergate-%s-%s %s (sdk %s, protocol %s)\n", d.Kind, d.Name, d.Version, Version, versions())
 			return 0
 		case "--describe", "-describe":
 			enc := json.NewEncoder(stdout)
@@ -24,7 +25,7 @@ func byHand(p Plugin, d protocol.Description, args []string, stdout, stderr io.W
 			enc.SetIndent("", "  ")
 			if err := enc.Encode(map[string]any{
 				"name": d.Name, "version": d.Version, "kind": d.Kind, "author": d.Author, "summary": d.Summary,
-				"needs_trigger": d.NeedsTrigger, "protocol_versions": []int{protocol.Version}, "sdk": "rivergate-sdk-go/" + Version,
+				"needs_trigger": d.NeedsTrigger, "protocol_versions": protocol.Versions(), "sdk": "rivergate-sdk-go/" + Version,
 				"config_schema": d.ConfigSchema,
 			}); err != nil {
 				fmt.Fprintln(stderr, err)
@@ -38,6 +39,15 @@ func byHand(p Plugin, d protocol.Description, args []string, stdout, stderr io.W
 	}
 	explain(p, d, stderr)
 	return 1
+}
+
+// versions is the list of protocol versions for a person: 2, 1.
+func versions() string {
+	var words []string
+	for _, v := range protocol.Versions() {
+		words = append(words, strconv.FormatUint(uint64(v), 10))
+	}
+	return strings.Join(words, ", ")
 }
 
 func explain(p Plugin, d protocol.Description, w io.Writer) {

@@ -28,7 +28,7 @@ func TestStartedByHandAPluginExplainsItself(t *testing.T) {
 		require.Contains(t, stderr.String(), says)
 	}
 	require.Equal(t, 0, byHand(p, d, []string{"--version"}, &stdout, &stderr))
-	require.Equal(t, "rivergate-pusher-my-acme 1.0.0 (sdk "+Version+", protocol 1)\n", stdout.String())
+	require.Equal(t, "rivergate-pusher-my-acme 1.0.0 (sdk "+Version+", protocol 2, 1)\n", stdout.String())
 
 	stdout.Reset()
 	require.Equal(t, 0, byHand(p, d, []string{"--describe"}, &stdout, &stderr))

@@ -74,16 +74,7 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 	defer cancel(nil)
 	defer context.AfterFunc(in.life, func() { cancel(context.Cause(in.life)) })()
 
-	// A stream that broke may still be inside Deliver when the host opens the next one.
-	select {
-	case in.busy <- struct{}{}:
-		defer func() { <-in.busy }()
-	case <-in.retired:
-		return fmt.Errorf("%w: %s is closing", protocol.ErrUnknownInstance, in.name)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-
+	// It receives at once, which tells the host that the instance is there.
 	ahead := make(chan received, 1)
 	go func() {
 		for {
@@ -98,6 +89,16 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 			}
 		}
 	}()
+
+	// A stream that broke may still be inside Deliver when the host opens the next one.
+	select {
+	case in.busy <- struct{}{}:
+		defer func() { <-in.busy }()
+	case <-in.retired:
+		return fmt.Errorf("%w: %s is closing", protocol.ErrUnknownInstance, in.name)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	for {
 		select {
 		case <-in.retired:
@@ -116,7 +117,7 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 			if r.err != nil {
 				return r.err
 			}
-			b := &Batch{Batch: *r.batch}
+			b := &Batch{Batch: *r.batch, send: send}
 			err := in.pusher.Deliver(ctx, b)
 			outcomes := b.finish(err)
 			if ctx.Err() != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // Version is the version of this SDK.
-const Version = "0.1.0"
+const Version = "0.2.0"
 
 // Plugin is a binary: what it is, and how to make an instance of what it does.
 type Plugin struct {
@@ -23,6 +23,10 @@ type Plugin struct {
 	Summary string // one line
 	// NeedsTrigger asks the host to look up the trigger of each uuid and hand it along with the rows.
 	NeedsTrigger bool
+	// Instances says that one process may serve many instances: nothing in the program is shared between the values that
+	// Pusher makes but what is safe to share, and none takes more than its part. The host may then run several instances of
+	// this binary in one process; a crash ends all of them.
+	Instances bool
 	// Pusher makes one value per instance, a pointer to a struct with config tags (see package settings).
 	Pusher func() Pusher
 

@@ -45,6 +45,9 @@ func (r Row) ReceivedAt() time.Time { return r.frame().ReceivedAt }
 // RequestID is the X-Request-ID of the POST that brought the row, for logs.
 func (r Row) RequestID() string { return r.frame().RequestID }
 
+// TraceParent is the W3C trace context of the POST that brought the row, for a traceparent header; empty: not traced.
+func (r Row) TraceParent() string { return r.frame().TraceParent }
+
 // Trigger is the JSON context of the row's uuid, for a plugin that asked for it; otherwise nil.
 func (r Row) Trigger() []byte { return r.frame().Trigger }
 

@@ -38,15 +38,22 @@ type slot struct {
 	current *instance     // guarded by server.mu
 }
 
+// Handshake chooses the newest version that both sides speak.
 func (s *server) Handshake(_ context.Context, host protocol.Hello) (protocol.Hello, error) {
-	if !slices.Contains(host.Versions, protocol.Version) {
-		return protocol.Hello{}, fmt.Errorf("%w: the host speaks protocol versions %v, this plugin %d", protocol.ErrMalformed, host.Versions, protocol.Version)
+	ours := protocol.Versions()
+	i := slices.IndexFunc(ours, func(v uint32) bool { return slices.Contains(host.Versions, v) })
+	if i < 0 {
+		return protocol.Hello{}, fmt.Errorf("%w: the host speaks protocol versions %v, this plugin %v", protocol.ErrMalformed, host.Versions, ours)
 	}
-	return protocol.Hello{
-		Versions: []uint32{protocol.Version},
+	hello := protocol.Hello{
+		Versions: ours[i : i+1],
 		Limits:   protocol.Limits{MaxBatchRows: uint32(s.plugin.MaxBatchRows), MaxBatchBytes: uint64(s.plugin.MaxBatchBytes)},
 		Software: "rivergate-sdk-go/" + Version,
-	}, nil
+	}
+	if s.plugin.Instances {
+		hello.Capabilities = []string{protocol.CapInstances}
+	}
+	return hello, nil
 }
 
 func (s *server) Describe(context.Context) (protocol.Description, error) { return s.description, nil }

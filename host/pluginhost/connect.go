@@ -95,7 +95,7 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 	}
 	began := time.Now()
 	plugins := wire.VersionedPlugins(nil)
-	shakes := newHandshake(dir, slices.Collect(maps.Keys(plugins)), how)
+	shakes := newHandshake(dir, slices.Sorted(maps.Keys(plugins)), how)
 	p := newProcess(h.spawn, path, dir, log, shakes)
 	config := &plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
@@ -168,15 +168,15 @@ func dispense(client *plugin.Client) (protocol.PusherClient, error) {
 // introduce makes the handshake of the protocol, and checks that the plugin is the one that was meant.
 func (r *running) introduce(ctx context.Context, hostVersion string, in Instance) error {
 	hello, err := r.rpc.Handshake(ctx, protocol.Hello{
-		Versions: []uint32{protocol.Version},
+		Versions: protocol.Versions(),
 		Limits:   protocol.Limits{MaxBatchBytes: protocol.MaxMessage},
 		Software: hostVersion,
 	})
 	if err != nil {
 		return r.failedCall("handshake", err)
 	}
-	if len(hello.Versions) != 1 || hello.Versions[0] != protocol.Version {
-		return fmt.Errorf("the plugin chose version %v of the protocol, this host speaks %d", hello.Versions, protocol.Version)
+	if len(hello.Versions) != 1 || !slices.Contains(protocol.Versions(), hello.Versions[0]) {
+		return fmt.Errorf("the plugin chose version %v of the protocol, this host speaks %v", hello.Versions, protocol.Versions())
 	}
 	desc, err := r.rpc.Describe(ctx)
 	if err != nil {

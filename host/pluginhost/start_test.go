@@ -87,7 +87,7 @@ func TestAFailedStartIsExplainedAndLeavesTheOthersServing(t *testing.T) {
 		"exits without":      {notaplugin("silent"), 0, []string{"ended before its handshake", "exit status 0"}},
 		"never shakes hands": {notaplugin("hang"), 500 * time.Millisecond, []string{"no handshake on stdout within 500ms", "not a Rivergate plugin", `"Hello, I am a server`, "killed"}},
 		"other core":         {handshake("2|1|unix|/tmp/x|grpc"), 0, []string{"version 2 of go-plugin's core protocol"}},
-		"other version":      {handshake("1|7|unix|/tmp/x|grpc"), 0, []string{"version 7 of the plugin protocol", "this host speaks [1]"}},
+		"other version":      {handshake("1|7|unix|/tmp/x|grpc"), 0, []string{"version 7 of the plugin protocol", "this host speaks [1 2]"}},
 		"net/rpc":            {handshake("1|1|unix|/tmp/x"), 0, []string{"speaks net/rpc", "grpc only"}},
 		"socket elsewhere":   {handshake("1|1|unix|/tmp/elsewhere|grpc"), 0, []string{"/tmp/elsewhere", "PLUGIN_UNIX_SOCKET_DIR"}},
 		"listens everywhere": {handshake("1|1|tcp|0.0.0.0:4711|grpc"), 0, []string{"0.0.0.0:4711", "loopback"}},

@@ -96,7 +96,7 @@ func (s *supervisor) showRunning(r *running) {
 	s.show(func() {
 		s.current, s.state, s.reason = r, StateRunning, healthReason(r.health)
 		s.desc = &Status{
-			Version: r.desc.Version, Protocol: protocol.Version, SDK: r.hello.Software, SHA256: r.sha256, Capabilities: r.hello.Capabilities,
+			Version: r.desc.Version, Protocol: int(r.hello.Versions[0]), SDK: r.hello.Software, SHA256: r.sha256, Capabilities: r.hello.Capabilities,
 			ConfigSchema: r.desc.ConfigSchema, Author: r.desc.Author, Summary: r.desc.Summary,
 		}
 	})

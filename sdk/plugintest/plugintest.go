@@ -77,7 +77,7 @@ func Connect(t testing.TB, plugin any) *Harness {
 	}
 	ctx, cancel := h.context()
 	defer cancel()
-	if _, err := h.Client.Handshake(ctx, protocol.Hello{Versions: []uint32{protocol.Version}, Software: "plugintest"}); err != nil {
+	if _, err := h.Client.Handshake(ctx, protocol.Hello{Versions: protocol.Versions(), Software: "plugintest"}); err != nil {
 		t.Fatalf("handshake: %v", err)
 	}
 	t.Cleanup(h.stop)

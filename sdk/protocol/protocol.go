@@ -14,7 +14,7 @@ const (
 	Version1 = 1
 	Version2 = 2
 	// Version is the newest that this SDK serves.
-	Version = Version1
+	Version = Version2
 )
 
 // Versions is what both sides offer, the newest first.
@@ -102,13 +102,16 @@ type DeliverStream interface {
 // PusherClient is what the host calls on a pusher.
 type PusherClient interface {
 	Base
-	// Deliver opens the stream of an instance. Cancelling ctx breaks it.
+	// Deliver opens the stream of an instance. Cancelling ctx breaks it. ErrUnknownInstance comes from here, or, in protocol
+	// version 1, from the first Recv.
 	Deliver(ctx context.Context, instance string) (DeliverStream, error)
 }
 
 // PusherServer is what the plugin side of a pusher implements.
 type PusherServer interface {
 	Base
-	// Deliver serves one stream until recv returns io.EOF or an error. send and recv may run in two goroutines.
+	// Deliver serves one stream until recv returns io.EOF or an error. send and recv may run in two goroutines, each in one
+	// at a time. The first call of recv tells the host that the instance is there: return ErrUnknownInstance before it, and
+	// do not let it wait.
 	Deliver(ctx context.Context, instance string, recv func() (*Batch, error), send func(Ack) error) error
 }

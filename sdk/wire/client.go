@@ -3,15 +3,16 @@ package wire
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1"
+	pluginv2 "github.com/rivergate/rivergate/proto/rivergate/plugin/v2"
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
@@ -20,13 +21,28 @@ const instanceKey = "rivergate-instance"
 
 // NewClient is the host's end of a pusher over conn. Errors are typed where the host decides by them: IsGone,
 // protocol.ErrUnknownInstance, protocol.ErrMalformed, *protocol.Unhealthy, and the caller's own context errors.
+//
+// The plugin's answer to Handshake settles the protocol version, also over a connection that go-plugin did not negotiate.
+// Before that call it is 1.
 func NewClient(conn grpc.ClientConnInterface) protocol.PusherClient {
-	return &client{base: pluginv1.NewBaseClient(conn), pusher: pluginv1.NewPusherClient(conn)}
+	return newClient(conn, protocol.Version1)
+}
+
+func newClient(conn grpc.ClientConnInterface, version uint32) *client {
+	c := &client{
+		base: pluginv1.NewBaseClient(conn), pusher1: pluginv1.NewPusherClient(conn), pusher2: pluginv2.NewPusherClient(conn), patience: openTimeout,
+	}
+	c.version.Store(version)
+	return c
 }
 
 type client struct {
-	base   pluginv1.BaseClient
-	pusher pluginv1.PusherClient
+	base    pluginv1.BaseClient
+	pusher1 pluginv1.PusherClient
+	pusher2 pluginv2.PusherClient
+	version atomic.Uint32
+
+	patience time.Duration // openTimeout
 }
 
 func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.Hello, error) {
@@ -35,6 +51,10 @@ func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.H
 	})
 	if err != nil {
 		return protocol.Hello{}, fromStatus(ctx, "handshake", err)
+	}
+	// A version that was not offered is for the host to refuse; it has the words for it.
+	if slices.Contains(host.Versions, m.ProtocolVersion) {
+		c.version.Store(m.ProtocolVersion)
 	}
 	return protocol.Hello{
 		Versions: []uint32{m.ProtocolVersion}, Capabilities: m.Capabilities, Limits: limitsIn(m.Limits), Software: m.Sdk,
@@ -88,54 +108,15 @@ func (c *client) Drain(ctx context.Context, instance string) error {
 	return fromStatus(ctx, "drain "+instance, err)
 }
 
+// Deliver opens the stream in the form of the version that Handshake settled. In version 2 it returns when the plugin has
+// said that the instance is there; in version 1 an unknown instance shows at the first Recv.
 func (c *client) Deliver(ctx context.Context, instance string) (protocol.DeliverStream, error) {
-	stream, err := c.pusher.Deliver(metadata.AppendToOutgoingContext(ctx, instanceKey, instance))
+	if c.version.Load() >= protocol.Version2 {
+		return c.deliver2(ctx, instance)
+	}
+	stream, err := c.pusher1.Deliver(metadata.AppendToOutgoingContext(ctx, instanceKey, instance))
 	if err != nil {
 		return nil, fromStatus(ctx, "open stream of "+instance, err)
 	}
-	return &clientStream{ctx: ctx, stream: stream}, nil
-}
-
-// clientStream checks both directions: a host that skips a number is as wrong as a plugin that acknowledges one that was
-// never sent.
-type clientStream struct {
-	ctx    context.Context // of Deliver
-	stream grpc.BidiStreamingClient[pluginv1.Batch, pluginv1.Ack]
-	sent   atomic.Uint64
-	acked  uint64 // used by Recv alone
-}
-
-func (s *clientStream) Send(b *protocol.Batch) error {
-	if want := s.sent.Load() + 1; b.Seq != want {
-		return fmt.Errorf("send batch: %w: seq is %d, want %d", protocol.ErrMalformed, b.Seq, want)
-	}
-	// Counted before it leaves: the acknowledgement may be here before Send returns.
-	s.sent.Store(b.Seq)
-	return fromStatus(s.ctx, "send batch", s.stream.Send(batchOut(b)))
-}
-
-func (s *clientStream) Recv() (protocol.Ack, error) {
-	m, err := s.stream.Recv()
-	if errors.Is(err, io.EOF) && s.ctx.Err() == nil {
-		return protocol.Ack{}, io.EOF
-	}
-	if err != nil {
-		return protocol.Ack{}, fromStatus(s.ctx, "receive acknowledgement", err)
-	}
-	if sent := s.sent.Load(); m.ThroughSeq > sent {
-		return protocol.Ack{}, fmt.Errorf("receive acknowledgement: %w: batch %d is acknowledged, %d were sent", protocol.ErrMalformed, m.ThroughSeq, sent)
-	}
-	if m.ThroughSeq < s.acked {
-		return protocol.Ack{}, fmt.Errorf("receive acknowledgement: %w: batch %d is acknowledged after %d", protocol.ErrMalformed, m.ThroughSeq, s.acked)
-	}
-	s.acked = m.ThroughSeq
-	ack, err := ackIn(m)
-	if err != nil {
-		return protocol.Ack{}, fmt.Errorf("receive acknowledgement: %w", err)
-	}
-	return ack, nil
-}
-
-func (s *clientStream) CloseSend() error {
-	return fromStatus(s.ctx, "close stream", s.stream.CloseSend())
+	return &clientStream{ctx: ctx, stream: stream1{stream}}, nil
 }

@@ -31,6 +31,7 @@ func batchOut(b *protocol.Batch) *pluginv1.Batch {
 		p.Index = f.Index
 		p.Trigger = f.Trigger
 		p.RequestId = text(f.RequestID)
+		p.TraceParent = text(f.TraceParent)
 		m.Frames[i] = p
 	}
 	return m
@@ -77,6 +78,7 @@ func batchIn(m *pluginv1.Batch) (*protocol.Batch, error) {
 			f.Trigger = p.Trigger
 		}
 		f.RequestID = p.RequestId
+		f.TraceParent = p.TraceParent
 	}
 	return b, nil
 }

@@ -36,18 +36,21 @@ func Handshake() plugin.HandshakeConfig {
 // VersionedPlugins is the set of protocol versions, for both sides: a later version is one more entry, served beside the
 // older ones. server is nil in the host.
 func VersionedPlugins(server protocol.PusherServer) map[int]plugin.PluginSet {
-	return map[int]plugin.PluginSet{
-		protocol.Version: {Name: &GRPCPlugin{Impl: server}},
+	set := map[int]plugin.PluginSet{}
+	for _, version := range protocol.Versions() {
+		set[int(version)] = plugin.PluginSet{Name: &GRPCPlugin{Impl: server, version: version}}
 	}
+	return set
 }
 
-// GRPCPlugin is protocol version 1 as go-plugin wants it. Dispensing it gives a protocol.PusherClient.
+// GRPCPlugin is one protocol version as go-plugin wants it. Dispensing it gives a protocol.PusherClient.
 type GRPCPlugin struct {
 	plugin.NetRPCUnsupportedPlugin
-	Impl protocol.PusherServer // plugin side only
+	Impl    protocol.PusherServer // plugin side only
+	version uint32                // what go-plugin negotiated
 }
 
-// GRPCServer registers Base and Pusher.
+// GRPCServer registers Base and Pusher, of all versions: the Handshake call has the last word about which is used.
 func (p *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 	if p.Impl == nil {
 		return fmt.Errorf("wire: GRPCPlugin has no server")
@@ -58,5 +61,5 @@ func (p *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 
 // GRPCClient makes the host's end.
 func (p *GRPCPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return NewClient(conn), nil
+	return newClient(conn, p.version), nil
 }

@@ -5,20 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1"
+	pluginv2 "github.com/rivergate/rivergate/proto/rivergate/plugin/v2"
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-// Register serves a pusher on s. Panics of the implementation are left alone: the process is to crash, and the host to
+// Register serves a pusher on s, in every version of the protocol side by side. Panics of the implementation are left alone: the process is to crash, and the host to
 // see it.
 func Register(s grpc.ServiceRegistrar, impl protocol.PusherServer) {
 	pluginv1.RegisterBaseServer(s, &baseServer{impl: impl})
-	pluginv1.RegisterPusherServer(s, &pusherServer{impl: impl})
+	pluginv1.RegisterPusherServer(s, &pusher1{impl: impl})
+	pluginv2.RegisterPusherServer(s, &pusher2{impl: impl})
 }
 
 type baseServer struct {
@@ -85,41 +85,4 @@ func (s *baseServer) Drain(ctx context.Context, m *pluginv1.DrainRequest) (*plug
 		return nil, toStatus(err)
 	}
 	return &pluginv1.DrainResponse{}, nil
-}
-
-type pusherServer struct {
-	pluginv1.UnimplementedPusherServer
-	impl protocol.PusherServer
-}
-
-func (s *pusherServer) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.Ack]) error {
-	ctx := stream.Context()
-	md, _ := metadata.FromIncomingContext(ctx)
-	instance := md.Get(instanceKey)
-	if len(instance) != 1 || instance[0] == "" {
-		return toStatus(fmt.Errorf("%w: deliver without the metadata %s", protocol.ErrMalformed, instanceKey))
-	}
-	seq := uint64(0)
-	recv := func() (*protocol.Batch, error) {
-		m, err := stream.Recv()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil, io.EOF
-			}
-			return nil, err
-		}
-		if m.Seq != seq+1 {
-			return nil, fmt.Errorf("%w: batch %d follows batch %d", protocol.ErrMalformed, m.Seq, seq)
-		}
-		seq = m.Seq
-		return batchIn(m)
-	}
-	send := func(a protocol.Ack) error {
-		m, err := ackOut(a)
-		if err != nil {
-			return err
-		}
-		return stream.Send(m)
-	}
-	return toStatus(s.impl.Deliver(ctx, instance[0], recv, send))
 }

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -154,7 +152,7 @@ func TestEveryFieldMakesTheJourney(t *testing.T) {
 	s, err := client.Deliver(deadline(t), "one")
 	require.NoError(t, err)
 	batch := &protocol.Batch{Seq: 1, Frames: []protocol.Frame{
-		{OrgID: 7, UserID: 8, UUID: "u", Position: 1 << 52, ReceivedAt: time.Unix(1, 2).UTC(), Data: []byte(`{"a":1}{}`), Ends: []uint32{7, 9}, Index: []int32{protocol.NoIndex, 3}, Trigger: []byte(`{}`), RequestID: "r"},
+		{OrgID: 7, UserID: 8, UUID: "u", Position: 1 << 52, ReceivedAt: time.Unix(1, 2).UTC(), Data: []byte(`{"a":1}{}`), Ends: []uint32{7, 9}, Index: []int32{protocol.NoIndex, 3}, Trigger: []byte(`{}`), RequestID: "r", TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 		{UUID: "v", Position: 1, ReceivedAt: time.Unix(0, 0).UTC(), Data: []byte(`{}`), Ends: []uint32{2}},
 	}}
 	require.NoError(t, s.Send(batch))
@@ -346,25 +344,6 @@ func TestAcknowledgementsStayWithinTheMessageLimit(t *testing.T) {
 		require.ErrorIs(t, err, protocol.ErrMalformed)
 	}
 	require.Equal(t, uint32(2), millis(time.Millisecond+1))
-}
-
-func TestTwoProtocolVersionsAreServedSideBySide(t *testing.T) {
-	set := VersionedPlugins(&fake{})
-	set[2] = plugin.PluginSet{Name: &GRPCPlugin{Impl: &fake{}}} // as a second version would be
-	for offered, chosen := range map[string]int{"1,2": 2, "1": 1, "2": 2} {
-		t.Run("host offers "+offered, func(t *testing.T) {
-			t.Setenv("PLUGIN_PROTOCOL_VERSIONS", offered)
-			attach := make(chan *plugin.ReattachConfig, 1)
-			closed := make(chan struct{})
-			ctx, cancel := context.WithCancel(t.Context())
-			defer func() { cancel(); <-closed }()
-			go plugin.Serve(&plugin.ServeConfig{
-				HandshakeConfig: Handshake(), VersionedPlugins: set, GRPCServer: plugin.DefaultGRPCServer, Logger: hclog.NewNullLogger(),
-				Test: &plugin.ServeTestConfig{Context: ctx, ReattachConfigCh: attach, CloseCh: closed},
-			})
-			require.Equal(t, chosen, (<-attach).ProtocolVersion)
-		})
-	}
 }
 
 func FuzzMessages(f *testing.F) {

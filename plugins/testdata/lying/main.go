@@ -53,7 +53,7 @@ func main() {
 	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
-		VersionedPlugins: map[int]plugin.PluginSet{protocol.Version: {wire.Name: l}},
+		VersionedPlugins: map[int]plugin.PluginSet{protocol.Version1: {wire.Name: l}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(opts, wire.ServerOptions()...)...)
 		},
@@ -79,7 +79,7 @@ func (l *liar) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn)
 }
 
 func (l *liar) Handshake(context.Context, *pluginv1.HandshakeRequest) (*pluginv1.HandshakeResponse, error) {
-	version := uint32(protocol.Version)
+	version := uint32(protocol.Version1)
 	if l.lie == "version" {
 		version = 99
 	}

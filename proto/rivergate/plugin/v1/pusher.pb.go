@@ -160,8 +160,9 @@ type Frame struct {
 	Ends       []uint32 `protobuf:"varint,7,rep,packed,name=ends,proto3" json:"ends,omitempty"`
 	// index holds the client's index of each row; -1 stands for absent or null. Empty: no row has one.
 	Index         []int32 `protobuf:"varint,8,rep,packed,name=index,proto3" json:"index,omitempty"`
-	Trigger       []byte  `protobuf:"bytes,9,opt,name=trigger,proto3" json:"trigger,omitempty"`                       // JSON, when DescribeResponse.needs_trigger
-	RequestId     string  `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // X-Request-ID of the POST, for logs
+	Trigger       []byte  `protobuf:"bytes,9,opt,name=trigger,proto3" json:"trigger,omitempty"`                             // JSON, when DescribeResponse.needs_trigger
+	RequestId     string  `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`       // X-Request-ID of the POST, for logs
+	TraceParent   string  `protobuf:"bytes,11,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"` // W3C traceparent of the span that accepted the rows; empty: not traced
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +263,13 @@ func (x *Frame) GetTrigger() []byte {
 func (x *Frame) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Frame) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
 	}
 	return ""
 }
@@ -420,7 +428,7 @@ const file_rivergate_plugin_v1_pusher_proto_rawDesc = "" +
 	"\x05Batch\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x122\n" +
 	"\x06frames\x18\x02 \x03(\v2\x1a.rivergate.plugin.v1.FrameR\x06frames\x12\x18\n" +
-	"\aordered\x18\x03 \x01(\bR\aordered\"\xff\x01\n" +
+	"\aordered\x18\x03 \x01(\bR\aordered\"\xa2\x02\n" +
 	"\x05Frame\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\x04R\x05orgId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\x04R\x06userId\x12\x12\n" +
@@ -434,7 +442,8 @@ const file_rivergate_plugin_v1_pusher_proto_rawDesc = "" +
 	"\atrigger\x18\t \x01(\fR\atrigger\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\n" +
-	" \x01(\tR\trequestId\"x\n" +
+	" \x01(\tR\trequestId\x12!\n" +
+	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\"x\n" +
 	"\x03Ack\x12\x1f\n" +
 	"\vthrough_seq\x18\x01 \x01(\x04R\n" +
 	"throughSeq\x128\n" +
