@@ -107,13 +107,13 @@ func (m *memory) Span(position uint64) (bytes int64, oldest time.Time) {
 	return bytes, oldest
 }
 
-func (m *memory) OrgRows(_ context.Context, position uint64) (map[uint64]uint64, error) {
+func (m *memory) OrgRows(_ context.Context, from, to uint64) (map[uint64]uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rows := make(map[uint64]uint64)
-	for i := m.find(position); i < len(m.records); i++ {
+	for i := m.find(from); i < len(m.records) && m.records[i].Position < to; i++ {
 		r := m.records[i]
-		rows[r.OrgID] += r.Position + uint64(r.Len()) - max(r.Position, position)
+		rows[r.OrgID] += min(r.Position+uint64(r.Len()), to) - max(r.Position, from)
 	}
 	return rows, nil
 }

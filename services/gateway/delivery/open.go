@@ -155,7 +155,7 @@ func (d *Delivery) load(ctx context.Context, c *chain) error {
 			return err
 		}
 	}
-	waiting, err := d.journal.OrgRows(ctx, k.cursor)
+	waiting, err := d.journal.OrgRows(ctx, k.cursor, next)
 	if err != nil {
 		return fmt.Errorf("count the rows that wait: %w", err)
 	}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"hash/crc32"
+	"math"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -63,7 +64,7 @@ func recoverBytes(t *testing.T, data []byte) []protocol.Frame {
 			require.True(t, len(before) == 0 || slices.EqualFunc(before, frames[:len(before)], func(a, b protocol.Frame) bool { return a.Position == b.Position }))
 		}
 		for _, fr := range frames {
-			_, err := f.OrgRows(t.Context(), fr.Position)
+			_, err := f.OrgRows(t.Context(), fr.Position, math.MaxUint64)
 			require.NoError(t, err)
 			f.Span(fr.Position)
 		}

@@ -72,8 +72,9 @@ type Journal interface {
 	// off by one index step.
 	Span(position uint64) (bytes int64, oldest time.Time)
 
-	// OrgRows returns how many rows of each org are kept from position on. Exact; may read one segment.
-	OrgRows(ctx context.Context, position uint64) (map[uint64]uint64, error)
+	// OrgRows returns how many rows of each org are kept in [from, to); to may lie beyond the end. Exact; may read one
+	// segment, and the one in which to lies.
+	OrgRows(ctx context.Context, from, to uint64) (map[uint64]uint64, error)
 
 	Stats() Stats
 	Close() error

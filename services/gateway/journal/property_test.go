@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -108,7 +109,7 @@ func TestTheJournalBehavesLikeAList(t *testing.T) {
 				for _, fr := range from(0) {
 					rows += uint64(fr.Len())
 				}
-				got, err := f.OrgRows(t.Context(), p)
+				got, err := f.OrgRows(t.Context(), p, math.MaxUint64)
 				require.NoError(rt, err)
 				require.Equal(rt, want, got)
 				require.Equal(rt, rows, f.Stats().Rows)

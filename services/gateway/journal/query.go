@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"math"
 	"time"
 )
 
@@ -99,30 +100,35 @@ func (f *Files) after(s *segment, off int64) (bytes int64, oldest time.Time) {
 }
 
 // OrgRows implements Journal.
-func (f *Files) OrgRows(ctx context.Context, position uint64) (map[uint64]uint64, error) {
+func (f *Files) OrgRows(ctx context.Context, from, to uint64) (map[uint64]uint64, error) {
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
 		return nil, ErrClosed
 	}
-	var segs []*segment
-	end := f.end
+	type part struct {
+		*segment
+		whole bool // what is kept of it in a sum is what is asked for; the active segment grows meanwhile
+	}
+	var parts []part
+	end := min(f.end, to)
 	for _, s := range f.segs {
-		if s.rows > 0 && s.end > position {
-			segs = append(segs, s)
+		if s.rows > 0 && s.end > from && s.start < to {
+			parts = append(parts, part{s, s.start >= from && (to == math.MaxUint64 || s.sealed && s.end <= to)})
 		}
 	}
 	f.mu.Unlock()
 	sum := make(map[uint64]uint64)
-	for _, s := range segs {
+	for _, p := range parts {
+		s := p.segment
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		var err error
-		if f.startsAt(s) >= position {
+		if p.whole {
 			err = f.addOrgs(s, sum)
 		} else {
-			err = f.countOrgs(ctx, s, position, end, sum)
+			err = f.countOrgs(ctx, s, max(from, s.first), end, sum)
 		}
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) && f.isGone(s) {
@@ -132,12 +138,6 @@ func (f *Files) OrgRows(ctx context.Context, position uint64) (map[uint64]uint64
 		}
 	}
 	return sum, nil
-}
-
-func (f *Files) startsAt(s *segment) uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return s.start
 }
 
 // addOrgs adds the rows of a whole segment.
@@ -152,7 +152,7 @@ func (f *Files) addOrgs(s *segment, sum map[uint64]uint64) error {
 	return nil
 }
 
-// countOrgs adds the rows of one segment from position on, reading the headers of its records.
+// countOrgs adds the rows of one segment in [position, end), reading the headers of its records.
 func (f *Files) countOrgs(ctx context.Context, s *segment, position, end uint64, sum map[uint64]uint64) error {
 	r := f.newReader(position)
 	defer r.Close()
@@ -167,7 +167,7 @@ func (f *Files) countOrgs(ctx context.Context, s *segment, position, end uint64,
 		if !ok || r.seg != s || h.position >= end {
 			return nil
 		}
-		sum[h.org] += h.end() - max(position, h.position)
+		sum[h.org] += min(h.end(), end) - max(position, h.position)
 		r.off += h.size()
 		r.min, r.pos = h.end(), h.end()
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -184,7 +185,7 @@ func TestReleaseAndReadAtTheSameTimeDisturbNobody(t *testing.T) {
 			if err := f.Release(p); err != nil {
 				t.Error(err)
 			}
-			if _, err := f.OrgRows(context.Background(), p-40); err != nil {
+			if _, err := f.OrgRows(context.Background(), p-40, math.MaxUint64); err != nil {
 				t.Error(err)
 			}
 			f.Span(p - 40)
@@ -228,9 +229,20 @@ func TestOrgRowsAndSpanAreExactFromAnyPosition(t *testing.T) {
 			if want[frames[i].OrgID] == 0 {
 				delete(want, frames[i].OrgID)
 			}
-			got, err := f.OrgRows(t.Context(), p)
+			got, err := f.OrgRows(t.Context(), p, math.MaxUint64)
 			require.NoError(t, err)
 			require.Equal(t, want, got)
+			// Up to a position, wherever it lies: what was there before and what comes after it.
+			j := i + rng.IntN(len(frames)-i)
+			to := frames[j].Position + uint64(rng.IntN(frames[j].Len()))
+			head, err := f.OrgRows(t.Context(), p, max(p, to))
+			require.NoError(t, err)
+			rest, err := f.OrgRows(t.Context(), max(p, to), math.MaxUint64)
+			require.NoError(t, err)
+			for org, rows := range rest {
+				head[org] += rows
+			}
+			require.Equal(t, want, head)
 			bytes, at := f.Span(p)
 			require.Equal(t, frames[i].ReceivedAt, at)
 			data := int64(0)
@@ -244,7 +256,7 @@ func TestOrgRowsAndSpanAreExactFromAnyPosition(t *testing.T) {
 		bytes, at := f.Span(next)
 		require.Zero(t, bytes)
 		require.True(t, at.IsZero())
-		orgs, err := f.OrgRows(t.Context(), next)
+		orgs, err := f.OrgRows(t.Context(), next, math.MaxUint64)
 		require.NoError(t, err)
 		require.Empty(t, orgs)
 		require.NoError(t, f.Close())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ func TestADamagedFooterOfASealedSegmentIsMadeAgain(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, frames, drain(t, f, 0))
 			require.Zero(t, f.Stats().Quarantined)
-			orgs, err := f.OrgRows(t.Context(), 0)
+			orgs, err := f.OrgRows(t.Context(), 0, math.MaxUint64)
 			require.NoError(t, err)
 			require.Equal(t, map[uint64]uint64{1: 14, 2: 13, 3: 13}, orgs)
 			for i := range 40 {
