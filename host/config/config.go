@@ -58,4 +58,8 @@ type Host struct {
 	ShutdownTimeout time.Duration   `config:"shutdown_timeout" default:"10s" min:"1s" max:"10m" doc:"Time for finishing in good order after SIGTERM or SIGINT. What is not finished by then is delivered after the next start."`
 	MemoryLimit     settings.Bytes  `config:"memory_limit" default:"128MiB" min:"32MiB" doc:"Memory that the host's garbage collector aims to stay under; a goal, not a wall."`
 	URL             string          `config:"url" format:"uri" doc:"For the client commands: address of the host; by default http:// and RIVERGATE_LISTEN." example:"http://gateway.internal:8080"`
+
+	// TracesEndpoint is the whole address that traces are sent to, from TracesURL or the variables of OpenTelemetry. Empty: no
+	// traces.
+	TracesEndpoint string `config:"-"`
 }

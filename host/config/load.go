@@ -45,6 +45,7 @@ func Load(environ []string) (*Config, []settings.Problem) {
 	}
 	l.pluginDir = config.PluginDir
 	config.Instances = l.instances()
+	l.debugging(config)
 	config.Warnings = l.warnings
 	slices.SortStableFunc(l.problems, func(a, b settings.Problem) int { return strings.Compare(a.Variable, b.Variable) })
 	return config, l.problems
@@ -88,6 +89,7 @@ func (l *loader) host(h *Host) {
 	if len(found) > 0 {
 		return
 	}
+	l.traces(h)
 	for _, text := range h.TrustedProxies {
 		if parseNetwork(text) == nil {
 			l.problem(hostPrefix+"TRUSTED_PROXIES", fmt.Sprintf("%q is no network: an address (10.1.2.3) or a CIDR (10.0.0.0/8)", text), "")

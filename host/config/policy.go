@@ -1,0 +1,36 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+
+	"github.com/rivergate/rivergate/host/pluginstore"
+	"github.com/rivergate/rivergate/host/server"
+)
+
+// Policy says which plugin binaries may run: RIVERGATE_PLUGIN_POLICY, else any on loopback and locked elsewhere. Whoever can
+// reach the API of a host from another machine must not find it running what nobody has vouched for.
+func (h *Host) Policy() string {
+	fallback := pluginstore.PolicyLocked
+	if server.IsLoopback(h.Listen) {
+		fallback = pluginstore.PolicyAny
+	}
+	return cmp.Or(h.PluginPolicy, fallback)
+}
+
+// LockFile is the path of the lock file of the plugins.
+func (h *Host) LockFile() string {
+	return cmp.Or(h.PluginLock, filepath.Join(h.PluginDir, pluginstore.LockName))
+}
+
+// policy finds what is wrong with how plugins are to be trusted.
+func (l *loader) policy(h *Host) {
+	if h.PluginPolicy == pluginstore.PolicyAny && !server.IsLoopback(h.Listen) {
+		l.problem(hostPrefix+"PLUGIN_POLICY", fmt.Sprintf(
+			"is any, which is allowed only while the API listens on loopback, and RIVERGATE_LISTEN is %s: locked (rivergate plugins lock writes the lock file) or pinned", h.Listen), "")
+	}
+	if _, err := pluginstore.ParseKeys(h.PluginKeys); err != nil {
+		l.problem(hostPrefix+"PLUGIN_KEYS", err.Error(), "")
+	}
+}
