@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -347,3 +348,58 @@ type mistagged struct {
 }
 
 func (*mistagged) Deliver(context.Context, *sdk.Batch) error { return nil }
+
+func TestALongBatchSaysThatItIsBeingWorkedOn(t *testing.T) {
+	kept := make(chan *sdk.Batch, 1)
+	on := &recorder{deliver: func(b *sdk.Batch) error {
+		for range 1000 { // far more often than anybody wants to hear it
+			b.Working()
+		}
+		kept <- b
+		return nil
+	}}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	for seq := uint64(1); seq <= 2; seq++ {
+		send(t, s, seq, `1`)
+		ack, err := s.Recv()
+		require.NoError(t, err)
+		require.Equal(t, protocol.Ack{ThroughSeq: seq - 1, Working: true}, ack)
+		for ack.Working { // more of them only on a machine that takes a quarter of a second for the loop
+			ack, err = s.Recv()
+			require.NoError(t, err)
+		}
+		require.Equal(t, seq, ack.ThroughSeq)
+		(<-kept).Working() // too late to be heard
+	}
+	require.NoError(t, s.CloseSend())
+	_, err = s.Recv()
+	require.Equal(t, io.EOF, err)
+}
+
+func TestAPluginSaysWhetherOneProcessMayServeManyInstances(t *testing.T) {
+	for _, may := range []bool{false, true} {
+		p := pluginOf(&recorder{})
+		p.Instances = may
+		hello, err := plugintest.Connect(t, p).Client.Handshake(deadline(t), protocol.Hello{Versions: protocol.Versions()})
+		require.NoError(t, err)
+		require.Equal(t, may, slices.Contains(hello.Capabilities, protocol.CapInstances))
+	}
+}
+
+func TestARowKnowsTheTraceItBelongsTo(t *testing.T) {
+	var seen []string
+	on := &recorder{deliver: func(b *sdk.Batch) error {
+		for row := range b.Rows() {
+			seen = append(seen, row.TraceParent())
+		}
+		return nil
+	}}
+	h := plugintest.Start(t, pluginOf(on), map[string]any{"name": "red"})
+	traced := plugintest.Frame("a", `{}`)
+	traced.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	require.Empty(t, h.Deliver(traced, plugintest.Frame("a", `{}`)))
+	require.Equal(t, []string{traced.TraceParent, ""}, seen)
+}
