@@ -90,6 +90,7 @@ func (l *loader) host(h *Host) {
 		return
 	}
 	l.traces(h)
+	l.policy(h)
 	for _, text := range h.TrustedProxies {
 		if parseNetwork(text) == nil {
 			l.problem(hostPrefix+"TRUSTED_PROXIES", fmt.Sprintf("%q is no network: an address (10.1.2.3) or a CIDR (10.0.0.0/8)", text), "")
