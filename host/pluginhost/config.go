@@ -33,7 +33,7 @@ func (in Instance) check() []settings.Problem {
 			problems = append(problems, settings.Problem{Variable: in.Prefix + "PASS_ENV", Reason: err.Error()})
 		}
 	}
-	return problems
+	return append(problems, in.checkLimits()...)
 }
 
 // checkDoubles finds names that are given twice, also such as differ by "-" and "_" only: their variables are the same.

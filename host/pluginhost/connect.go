@@ -89,14 +89,18 @@ func (h *Host) connect(ctx context.Context, in Instance, log *pluginLog) (*runni
 
 // start forks the process and connects to it.
 func (h *Host) start(ctx context.Context, in Instance, path string, how transport, log *pluginLog) (*running, error) {
-	dir, err := h.run.process()
+	confine, err := h.confine(in)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := h.run.process(confine.user)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
 	plugins := wire.VersionedPlugins(nil)
 	shakes := newHandshake(dir, slices.Sorted(maps.Keys(plugins)), how)
-	p := newProcess(h.spawn, path, dir, log, shakes)
+	p := newProcess(h.spawn, path, dir, log, shakes, confine)
 	config := &plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: plugins,

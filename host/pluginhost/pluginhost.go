@@ -90,6 +90,7 @@ type Host struct {
 	run    *runDir
 	copies *copies
 	spawn  *spawner
+	limits *limiter
 	pace   pace
 
 	ctx    context.Context // of the supervisors; ends with Stop
@@ -122,7 +123,7 @@ func New(o Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		opts: o, log: o.Log, run: run, copies: newCopies(run.bin()), spawn: newSpawner(), pace: defaultPace(),
+		opts: o, log: o.Log, run: run, copies: newCopies(run.bin()), spawn: newSpawner(), limits: newLimiter(o.Log, kernelFS{}), pace: defaultPace(),
 		started: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -314,6 +315,7 @@ func (h *Host) stop(ctx context.Context) error {
 	err := all.Wait()
 	h.busy.Wait()
 	h.spawn.stop()
+	h.limits.stop()
 	h.run.remove()
 	if h.opts.Registry != nil {
 		h.opts.Registry.Unregister(collector{h})

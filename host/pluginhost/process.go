@@ -34,6 +34,10 @@ type process struct {
 	log    *pluginLog
 	shakes *handshake
 
+	confine confinement
+	program string  // that is executed: path, or a copy for the user of confine
+	group   *cgroup // nil: none
+
 	cmd *exec.Cmd
 	pid int
 
@@ -53,17 +57,54 @@ type process struct {
 
 var _ runner.Runner = (*process)(nil)
 
-func newProcess(spawn *spawner, path, dir string, log *pluginLog, shakes *handshake) *process {
+func newProcess(spawn *spawner, path, dir string, log *pluginLog, shakes *handshake, confine confinement) *process {
 	p := &process{
-		spawn: spawn, path: path, dir: dir, log: log, shakes: shakes,
+		spawn: spawn, path: path, dir: dir, log: log, shakes: shakes, confine: confine, program: path,
 		dead: make(chan struct{}), gone: make(chan struct{}), clientMayKnow: make(chan struct{}),
 	}
 	shakes.reject = func() { p.kill("its handshake was refused") }
 	return p
 }
 
-// Start forks. After an error there is no process.
+// Start forks. After an error there is no process, and nothing but dir.
 func (p *process) Start(context.Context) error {
+	if err := p.prepare(); err != nil {
+		p.clear()
+		return fmt.Errorf("start plugin: %w", err)
+	}
+	if err := p.begin(); err != nil {
+		p.clear()
+		return err
+	}
+	return nil
+}
+
+// prepare makes what the process is confined by.
+func (p *process) prepare() error {
+	var err error
+	if user := p.confine.user; user != nil {
+		if p.program, err = user.program(p.path, p.dir+binSuffix); err != nil {
+			return err
+		}
+		if err = user.own(p.dir); err != nil { // with the folder for sockets that go-plugin has made in it
+			return fmt.Errorf("give its folder to %s: %w", user.name, err)
+		}
+	}
+	if tree := p.confine.tree; tree != nil {
+		p.group, err = tree.make(p.confine.limits)
+	}
+	return err
+}
+
+// clear removes what prepare has made.
+func (p *process) clear() {
+	p.group.remove()
+	if p.confine.user != nil {
+		_ = os.RemoveAll(p.dir + binSuffix)
+	}
+}
+
+func (p *process) begin() error {
 	outRead, outWrite, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("start plugin: %w", err)
@@ -73,7 +114,7 @@ func (p *process) Start(context.Context) error {
 		_, _ = outRead.Close(), outWrite.Close()
 		return fmt.Errorf("start plugin: %w", err)
 	}
-	p.cmd = exec.Command(p.path) // #nosec G204 -- running plugin binaries is what this package is for
+	p.cmd = exec.Command(p.program) // #nosec G204 -- running plugin binaries is what this package is for
 	p.cmd.Env = p.env
 	p.cmd.Stdout, p.cmd.Stderr = outWrite, errWrite
 	err = p.fork()
@@ -84,7 +125,7 @@ func (p *process) Start(context.Context) error {
 	}
 
 	var reading sync.WaitGroup
-	reading.Go(func() { p.log.drain(outRead, "stdout", p.shakes.line) })
+	reading.Go(func() { p.log.drain(outRead, "stdout", p.stdoutLine) })
 	reading.Go(func() { p.log.drain(errRead, "", nil) })
 	read := make(chan struct{})
 	go func() {
@@ -102,11 +143,52 @@ func (p *process) fork() error {
 	if p.killed != "" {
 		return errors.New(p.killed)
 	}
-	if err := p.spawn.start(p.cmd); err != nil {
-		return explainExec(p.path, err)
+	if err := p.spawn.start(p.cmd, p.attributes()); err != nil {
+		return explainExec(p.program, err)
 	}
 	p.pid = p.cmd.Process.Pid
+	p.bound()
+	if p.confine.watched {
+		p.confine.watch.add(p, p.confine.limits.MemoryMax)
+	}
 	return nil
+}
+
+// attributes are what the kernel does to the process between fork and exec.
+func (p *process) attributes() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{}
+	if p.confine.user != nil {
+		attr.Credential = p.confine.user.credential()
+	}
+	if p.group != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(p.group.dir.Fd()) // in it from the first moment
+	}
+	return attr
+}
+
+// bound sets the rlimits. Called with the lock held.
+func (p *process) bound() {
+	if p.reaped {
+		return
+	}
+	if err := p.confine.applyRlimits(p.pid); err != nil && !errors.Is(err, unix.ESRCH) {
+		if p.killed == "" {
+			p.killed = err.Error()
+		}
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
+	}
+}
+
+// stdoutLine takes a line of the plugin's stdout, and tells whether it was the handshake.
+func (p *process) stdoutLine(line []byte) bool {
+	if !p.shakes.line(line) {
+		return false
+	}
+	// Once more: Go's runtime raises the limit of open files while a program starts, and may have overwritten ours.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bound()
+	return true
 }
 
 func (p *process) started() bool {
@@ -131,8 +213,15 @@ func (p *process) watch(read <-chan struct{}, outputs ...*os.File) {
 			break
 		}
 	}
+	if p.confine.watched {
+		p.confine.watch.remove(p)
+	}
 	p.mu.Lock()
+	if p.killed == "" && p.group.outOfMemory() {
+		p.killed = p.confine.overMemory(0)
+	}
 	_ = unix.Kill(-p.pid, unix.SIGKILL)
+	p.group.kill()
 	err := p.cmd.Wait()
 	p.reaped = true
 	p.mu.Unlock()
@@ -150,6 +239,7 @@ func (p *process) watch(read <-chan struct{}, outputs ...*os.File) {
 	close(p.dead)
 
 	killStrays(p.dir)
+	p.clear()
 	_ = os.RemoveAll(p.dir)
 	close(p.gone)
 }
@@ -178,6 +268,9 @@ func (p *process) describeEnd(err error) string {
 	}
 	if why := p.log.reason(); why != "" {
 		how += " (" + why + ")"
+		if p.confine.watched && outOfMemory(why) {
+			how += "; " + p.confine.hitWall()
+		}
 	}
 	return how
 }

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -26,16 +30,27 @@ const (
 //	RUN_DIR/run-1234567/lock      flock, held
 //	                    bin/      private copies, 0500
 //	                    1/  2/    one per process, removed with it
+//
+// A process that runs as another user has its folder where that user can get to it: in a folder of the same form that can
+// be passed through and not read.
+//
+//	…/run-7654321/3/              0700, the user's
+//	              3.bin/          its program: the host's, and for the user's group to pass through and run
 type runDir struct {
+	base    string
 	home    string
 	sockets string // home, or a folder in the system's temporary one when home's path is too long for sockets
-	locks   []*os.File
 	next    atomic.Uint64
+
+	mu     sync.Mutex
+	guests map[string]string // folders for processes of other users, by what they are in
+	locks  []*os.File
 }
 
 const (
 	runPrefix  = "run-"
 	tempPrefix = "rivergate-run-"
+	binSuffix  = ".bin"
 )
 
 func newRunDir(base string) (*runDir, error) {
@@ -47,13 +62,13 @@ func newRunDir(base string) (*runDir, error) {
 		return nil, fmt.Errorf("run folder: %w", err)
 	}
 	removeLeftovers(base, runPrefix)
-	r := &runDir{}
+	removeLeftovers(os.TempDir(), tempPrefix)
+	r := &runDir{base: base, guests: map[string]string{}}
 	if r.home, err = r.make(base, runPrefix); err != nil {
 		return nil, err
 	}
 	r.sockets = r.home
 	if len(r.home)+numberSuffix+socketSuffix > maxSocketPath {
-		removeLeftovers(os.TempDir(), tempPrefix)
 		if r.sockets, err = r.make(os.TempDir(), tempPrefix); err != nil {
 			r.remove()
 			return nil, err
@@ -94,17 +109,70 @@ func (r *runDir) make(base, prefix string) (string, error) {
 
 func (r *runDir) bin() string { return filepath.Join(r.home, "bin") }
 
-// process makes the folder of one plugin process.
-func (r *runDir) process() (string, error) {
-	dir := filepath.Join(r.sockets, strconv.FormatUint(r.next.Add(1), 10))
-	if err := os.Mkdir(dir, 0o700); err != nil {
+// process makes the folder of one plugin process. Its user is nil when it is the host's.
+func (r *runDir) process(as *account) (string, error) {
+	home := r.sockets
+	if as != nil {
+		var err error
+		if home, err = r.guestHome(as); err != nil {
+			return "", fmt.Errorf("make folder of plugin process: %w", err)
+		}
+	}
+	dir := filepath.Join(home, strconv.FormatUint(r.next.Add(1), 10))
+	err := os.Mkdir(dir, 0o700)
+	if err == nil && as != nil {
+		if err = as.own(dir); err != nil {
+			_ = os.Remove(dir)
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("make folder of plugin process: %w", err)
 	}
 	return dir, nil
 }
 
+// guestHome is a folder that the user can pass through: in the run folder when the way there is open, else in the
+// system's temporary one.
+func (r *runDir) guestHome(as *account) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var why []string
+	for _, place := range []struct {
+		base, prefix string
+		ours         bool // it may be opened for others to pass through
+	}{{r.base, runPrefix, true}, {os.TempDir(), tempPrefix, false}} {
+		if err := as.reaches(place.base, !place.ours); err != nil {
+			why = append(why, err.Error())
+			continue
+		}
+		if home := r.guests[place.base]; home != "" {
+			return home, nil
+		}
+		if longest := len(filepath.Join(place.base, place.prefix)) + len("0123456789") + numberSuffix + socketSuffix; longest > maxSocketPath {
+			why = append(why, place.base+" is too long for a unix socket")
+			continue
+		}
+		home, err := r.make(place.base, place.prefix)
+		if err != nil {
+			return "", err
+		}
+		err = os.Chmod(home, 0o711)
+		if err == nil && place.ours {
+			err = os.Chmod(place.base, 0o711)
+		}
+		if err != nil {
+			return "", err
+		}
+		r.guests[place.base] = home
+		return home, nil
+	}
+	return "", fmt.Errorf("no folder that user %s can run a program in: %s; open the way to one of them (chmod o+x), or set TMPDIR", as.name, strings.Join(why, "; "))
+}
+
 func (r *runDir) remove() {
-	for _, dir := range []string{r.sockets, r.home} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, dir := range append([]string{r.sockets, r.home}, slices.Collect(maps.Values(r.guests))...) {
 		if dir != "" {
 			_ = os.RemoveAll(dir)
 		}
@@ -120,7 +188,11 @@ func (r *runDir) remove() {
 func removeLeftovers(base, prefix string) {
 	dirs, _ := filepath.Glob(filepath.Join(base, prefix+"*"))
 	for _, dir := range dirs {
-		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+		var owner unix.Stat_t
+		if unix.Lstat(dir, &owner) != nil || int(owner.Uid) != unix.Geteuid() {
+			continue // in the temporary folder, anybody can make one
+		}
+		f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			continue // being made just now, or not ours
 		}

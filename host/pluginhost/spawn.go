@@ -42,9 +42,10 @@ func (s *spawner) run() {
 	}
 }
 
-// start starts the command in a process group of its own that dies with the host.
-func (s *spawner) start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// start starts the command with these attributes, in a process group of its own that dies with the host.
+func (s *spawner) start(cmd *exec.Cmd, attr *syscall.SysProcAttr) error {
+	attr.Setpgid, attr.Pdeathsig = true, syscall.SIGKILL // the signal is set after the user, so it stays
+	cmd.SysProcAttr = attr
 	r := spawnRequest{cmd: cmd, done: make(chan error, 1)}
 	select {
 	case s.requests <- r:

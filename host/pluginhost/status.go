@@ -77,7 +77,7 @@ func (s *supervisor) status() Status {
 	st.Name, st.Kind, st.Plugin, st.Binary = s.in.Name, s.in.Kind, s.in.Plugin, s.h.binaryPath(s.in)
 	st.State, st.Reason, st.Restarts, st.LastError = s.state, s.reason, s.restarts, s.lastErr
 	if r := s.current; r != nil {
-		st.PID, st.StartedAt, st.RSSBytes = r.pid, r.since, rss(r.pid)
+		st.PID, st.StartedAt, st.RSSBytes, st.Limits = r.pid, r.since, rss(r.pid), r.confine.status()
 	}
 	return st
 }
