@@ -16,7 +16,7 @@ const (
 // Admit tells whether this many more rows of org may be accepted: nil, or *BacklogError. It takes no lock while there is
 // room. A pusher without backlog takes any request, so that no request is too large for ever.
 func (d *Delivery) Admit(org uint64, rows int) error {
-	for _, c := range d.chains {
+	for _, c := range d.chains() {
 		if !c.takes(org) {
 			continue
 		}
@@ -47,8 +47,9 @@ func (c *chain) roomIn(rows int64) time.Duration {
 // Accepted counts the rows of a frame that the journal has taken. Call it once for each frame, after Append.
 func (d *Delivery) Accepted(f *protocol.Frame) {
 	rows := int64(f.Len())
-	for _, c := range d.chains {
-		if !c.takes(f.OrgID) {
+	d.intake.RLock() // nobody comes or goes in between: see exchange
+	for _, c := range d.chains() {
+		if f.Position < c.counted || !c.takes(f.OrgID) {
 			continue
 		}
 		c.backlog.Add(rows)
@@ -56,6 +57,7 @@ func (d *Delivery) Accepted(f *protocol.Frame) {
 			n.Add(rows)
 		}
 	}
+	d.intake.RUnlock()
 	if d.tails.listening() {
 		d.tails.emit(Event{Type: EventAccepted, At: f.ReceivedAt, Org: f.OrgID, DeliveryID: DeliveryID(f.Position), UUID: f.UUID, Position: f.Position,
 			Rows: f.Len(), RequestID: f.RequestID})

@@ -21,6 +21,7 @@ const drainGrace = 5 * time.Second
 // never while it waits, so that others may look at any time. Nothing done under mu waits for a disk or a plugin.
 type chain struct {
 	Pusher
+	given Pusher // as it was asked for
 
 	d       *Delivery
 	log     hclog.Logger
@@ -30,6 +31,12 @@ type chain struct {
 	start   uint64              // first position that was meant for this pusher
 	stock   *stock              // dead letters kept
 
+	leave  chan struct{}      // closed by finish: end in good order
+	cancel context.CancelFunc // as when Run ends; set by launch, as ended
+	ended  chan struct{}      // closed when run has ended; nil: it never began
+	gone   chan struct{}      // closed when another chain has its place, or none
+
+	counted uint64       // rows from here on are counted by Accepted, those before by enter
 	backlog atomic.Int64 // rows accepted and not settled
 	perOrg  sync.Map     // org → *atomic.Int64, the same; only when there is a limit per org
 	ahead   ahead        // rows read and not settled
@@ -55,6 +62,7 @@ type chain struct {
 	hold      hold
 	epoch     uint64 // rows that the destination has settled
 	stopping  bool
+	leaving   bool // stopping while the host runs on
 	paused    bool
 	lastErr   string
 	rate      rate
@@ -98,12 +106,13 @@ func newChain(d *Delivery, p Pusher) (*chain, error) {
 	case p.Start != StartNew && p.Start != StartOldest:
 		return nil, fmt.Errorf("pusher %s: start %q is neither %q nor %q", p.Name, p.Start, StartNew, StartOldest)
 	}
+	given := p
 	p.RetryMin = min(p.RetryMin, p.RetryMax)
 	c := &chain{
-		Pusher: p, d: d, log: d.log.With("pusher", p.Name), noise: newNoise(),
+		Pusher: p, given: given, leave: make(chan struct{}), gone: make(chan struct{}), d: d, log: d.log.With("pusher", p.Name), noise: newNoise(),
 		wake: make(chan struct{}, 1), chunks: make(chan []protocol.Frame, 1), sessions: make(chan *session),
 		events: make(chan event, 16), replays: make(chan struct{}, 1), replayed: make(chan struct{}, 1),
-		replay: &lane{kind: laneReplay}, stock: d.stockOf(p.Name), metrics: d.metrics.of(p.Name),
+		replay: &lane{kind: laneReplay}, stock: d.stockOf(p.Name),
 	}
 	c.ahead = ahead{maxRows: int64(p.Window+2) * int64(p.BatchRows), maxBytes: int64(p.Window+2) * int64(p.BatchBytes), room: make(chan struct{}, 1)}
 	for _, text := range p.Orgs {
@@ -143,7 +152,8 @@ func (c *chain) kick() {
 	}
 }
 
-// run moves the chain until ctx ends, then takes the remaining acknowledgements and leaves no goroutine behind.
+// run moves the chain until ctx ends or it is told to leave, then takes the remaining acknowledgements and leaves no
+// goroutine behind.
 func (c *chain) run(ctx context.Context) {
 	// Streams outlive ctx by the drain; work does not outlive run.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -153,7 +163,7 @@ func (c *chain) run(ctx context.Context) {
 	wg.Go(func() { c.replayRounds(work) })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	stop := ctx.Done()
+	stop, leave := ctx.Done(), c.leave
 	for {
 		c.mu.Lock()
 		wait := c.step(time.Now())
@@ -178,7 +188,17 @@ func (c *chain) run(ctx context.Context) {
 			stop = nil
 			c.locked(func(now time.Time) {
 				c.stopping = true
+				c.leaving = false
 				c.retire(now, min(drainGrace, c.Timeout))
+			})
+		case <-leave:
+			leave = nil
+			c.locked(func(now time.Time) {
+				c.leaving = !c.stopping
+				c.stopping = true
+				if c.leaving {
+					c.retire(now, c.Timeout)
+				}
 			})
 		case chunk := <-chunks:
 			c.locked(func(now time.Time) { c.accept(chunk, now) })
@@ -205,6 +225,11 @@ func (c *chain) step(now time.Time) time.Duration {
 	if s := c.session; s != nil {
 		switch {
 		case !s.deadline.IsZero() && !now.Before(s.deadline):
+			if c.leaving && len(c.inflight) > 0 && s.wedged == "" && s.lied == "" {
+				// Its successor sends these rows again: this process must not be at work on them still.
+				c.wedged(now)
+				break
+			}
 			c.end(event{session: s, err: errors.New("the stream did not end in time")}, now)
 		case len(c.inflight) > 0 && !s.closing && now.Sub(s.progress) >= c.Timeout:
 			c.wedged(now)
@@ -289,9 +314,11 @@ func (c *chain) acceptFrame(f *protocol.Frame, now time.Time) {
 		p = rest
 	}
 	if p.Position > c.next {
-		c.log.Error("rows are missing in the journal (damaged on disk, see the journal's report); going on after them",
-			"position", c.next, "rows", p.Position-c.next)
-		c.metrics.missing.Add(float64(p.Position - c.next))
+		if c.settled.count(c.next, p.Position) == 0 { // not said yet
+			c.log.Error("rows are missing in the journal (damaged on disk, see the journal's report); going on after them",
+				"position", c.next, "rows", p.Position-c.next)
+			c.metrics.missing.Add(float64(p.Position - c.next))
+		}
 		c.pass(c.next, p.Position)
 	}
 	c.next = p.end()

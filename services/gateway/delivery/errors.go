@@ -9,6 +9,8 @@ import (
 var (
 	// ErrUnknownPusher: no pusher of this name is enabled or has a cursor.
 	ErrUnknownPusher = errors.New("no such pusher")
+	// ErrEnded: Run has ended, or is about to.
+	ErrEnded = errors.New("delivery has ended")
 	// ErrStillEnabled: only a pusher that is not enabled can be forgotten.
 	ErrStillEnabled = errors.New("the pusher is still enabled")
 	// ErrNoDeadLetter: no dead letter of this org has this id.

@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -63,8 +65,10 @@ func (d *Delivery) troubled(err error) {
 
 // flush writes all changes in one transaction. After an error nothing is written, and the changes are still there.
 func (d *Delivery) flush(ctx context.Context) error {
+	d.flushing.Lock()
+	defer d.flushing.Unlock()
 	var all []change
-	for _, c := range d.chains {
+	for _, c := range slices.AppendSeq(slices.Clone(d.chains()), maps.Values(d.leaving)) {
 		if ch, ok := c.snapshot(); ok {
 			all = append(all, ch)
 		}
@@ -87,8 +91,17 @@ func (d *Delivery) flush(ctx context.Context) error {
 		d.kickAll()
 	}
 	d.release(all)
+	clear(d.leaving) // what they had to say is written
 	d.prune(ctx)
 	return nil
+}
+
+// flushNow writes at once what Apply changed; when that fails, the store's goroutine goes on trying.
+func (d *Delivery) flushNow(ctx context.Context) {
+	if err := d.flush(context.WithoutCancel(ctx)); err != nil {
+		d.troubled(err)
+		d.touch()
+	}
 }
 
 // snapshot is what the chain has to write; ok is false when nothing changed.
@@ -151,9 +164,13 @@ func (d *Delivery) freed(by map[string]room) {
 
 // release lets the journal go of what every known pusher has durably passed, enabled or not.
 func (d *Delivery) release(written []change) {
+	d.releasing.Lock()
+	defer d.releasing.Unlock()
 	d.mu.Lock()
 	for i := range written {
-		d.known[written[i].chain.Name].cursor = written[i].cursor
+		if k := d.known[written[i].chain.Name]; k != nil { // nil: forgotten
+			k.cursor, k.totals = written[i].cursor, written[i].totals
+		}
 	}
 	lowest, ok := uint64(0), false
 	for _, k := range d.known {

@@ -49,6 +49,16 @@ func (m *metrics) of(pusher string) *pusherMetrics {
 	}
 }
 
+// forget drops the series of a pusher that is not enabled any more; what Status tells of it stays.
+func (m *metrics) forget(pusher string) {
+	by := prometheus.Labels{"pusher": pusher}
+	for _, c := range []*prometheus.CounterVec{m.delivered, m.skipped, m.retries, m.missing, m.dead} {
+		c.DeletePartialMatch(by)
+	}
+	m.batchRows.DeletePartialMatch(by)
+	m.batchSeconds.DeletePartialMatch(by)
+}
+
 func (m *metrics) register(r prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{m.delivered, m.skipped, m.retries, m.missing, m.dead, m.batchRows, m.batchSeconds, m.status} {
 		if err := r.Register(c); err != nil {

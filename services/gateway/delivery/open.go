@@ -3,8 +3,6 @@ package delivery
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +36,11 @@ type Delivery struct {
 	maxLetterBytes int64
 	orgMaxBacklog  int64
 
-	chains  []*chain // sorted by name
+	roster  atomic.Pointer[[]*chain] // see chains
+	intake  sync.RWMutex             // held to read by Accepted, to write by exchange
+	change  chan struct{}            // holds a token while somebody changes which pushers there are
+	launch  func(*chain)             // sets a chain going; nil before Run. Guarded by change, as ended
+	ended   bool                     // Run ends: nobody comes or goes any more
 	tails   tails
 	metrics *metrics
 
@@ -46,9 +48,14 @@ type Delivery struct {
 	trouble atomic.Pointer[string] // why the store cannot write; nil: it can
 	killers sync.WaitGroup         // kills under way
 	over    chan struct{}          // closed when Run has ended
-	pruned  time.Time
 
-	mu       sync.Mutex
+	flushing sync.Mutex        // one flush at a time; guards the next two
+	leaving  map[string]*chain // not enabled any more, and not everything of them is written
+	pruned   time.Time
+
+	releasing sync.Mutex // the journal lets go of nothing while a pusher finds its first position
+
+	mu       sync.Mutex        // taken last, as the mu of a chain
 	known    map[string]*known // all pushers with a cursor, enabled or not
 	stocks   map[string]*stock
 	released uint64
@@ -57,7 +64,9 @@ type Delivery struct {
 // Open loads the cursors and decides where each pusher starts. Nothing is sent before Run.
 func Open(ctx context.Context, o Options) (*Delivery, error) {
 	d := &Delivery{journal: o.Journal, log: o.Log, now: o.Now, maxLetterBytes: o.DeadLettersMaxBytes, orgMaxBacklog: o.OrgMaxBacklog,
-		dirty: make(chan struct{}, 1), over: make(chan struct{}), stocks: make(map[string]*stock)}
+		dirty: make(chan struct{}, 1), over: make(chan struct{}), change: make(chan struct{}, 1),
+		leaving: make(map[string]*chain), stocks: make(map[string]*stock)}
+	d.roster.Store(&[]*chain{})
 	if d.log == nil {
 		d.log = hclog.NewNullLogger()
 	}
@@ -79,20 +88,15 @@ func Open(ctx context.Context, o Options) (*Delivery, error) {
 		d.stockOf(name).add(r.rows, r.bytes)
 	}
 	d.metrics = newMetrics(d)
-	for _, p := range o.Pushers {
-		c, err := newChain(d, p)
-		if err != nil {
-			return nil, fmt.Errorf("open delivery: %w", err)
-		}
-		if d.chain(p.Name) != nil {
-			return nil, fmt.Errorf("open delivery: two pushers are called %s", p.Name)
-		}
-		if err := d.load(ctx, c); err != nil {
-			return nil, fmt.Errorf("open delivery: pusher %s: %w", p.Name, err)
-		}
-		d.chains = append(d.chains, c)
+	chains, err := d.prepare(o.Pushers)
+	if err != nil {
+		return nil, fmt.Errorf("open delivery: %w", err)
 	}
-	slices.SortFunc(d.chains, func(a, b *chain) int { return strings.Compare(a.Name, b.Name) })
+	for name, c := range chains {
+		if err := d.enter(ctx, c, nil); err != nil {
+			return nil, fmt.Errorf("open delivery: pusher %s: %w", name, err)
+		}
+	}
 	d.reportDisabled()
 	if o.Registry != nil {
 		if err := d.metrics.register(o.Registry); err != nil {
@@ -118,57 +122,66 @@ func HighestPosition(ctx context.Context, db *database.DB) (uint64, error) {
 
 // load sets a chain to its cursor, or to its start.
 func (d *Delivery) load(ctx context.Context, c *chain) error {
-	oldest, next := d.journal.Bounds()
-	k := d.known[c.Name]
+	k, oldest, next := d.place(c)
 	back := false
 	switch {
-	case k == nil:
-		k = &known{name: c.Name, start: next, cursor: next}
-		if c.Start == StartOldest {
-			k.start, k.cursor = oldest, oldest
-		}
+	case k.fresh:
 		// Durable now: "the rows that come after it" must not change its meaning when the host is restarted.
 		if err := d.store.putPusher(ctx, k); err != nil {
+			d.mu.Lock()
+			delete(d.known, c.Name)
+			d.mu.Unlock()
 			return fmt.Errorf("write the first cursor: %w", err)
 		}
-		d.known[c.Name] = k
+		d.mu.Lock()
+		k.fresh = false
+		d.mu.Unlock()
 	case k.cursor < oldest:
 		c.log.Error("the journal no longer holds the rows that wait for this pusher (was the data folder changed?); going on with the oldest kept row",
 			"cursor", k.cursor, "oldest", oldest, "missing", oldest-k.cursor)
 		c.metrics.missing.Add(float64(oldest - k.cursor))
+		d.mu.Lock()
 		k.cursor = oldest
+		d.mu.Unlock()
 		if err := d.store.putPusher(ctx, k); err != nil {
 			return fmt.Errorf("move the cursor: %w", err)
 		}
 	case k.cursor > next:
 		c.log.Error("the cursor lies beyond the end of the journal (was an old copy of the data folder restored?); going on with the next row",
 			"cursor", k.cursor, "next", next)
+		d.mu.Lock()
 		k.start, k.cursor = min(k.start, next), next
+		d.mu.Unlock()
 		back = true
 		if err := d.store.putPusher(ctx, k); err != nil {
 			return fmt.Errorf("move the cursor: %w", err)
 		}
 	}
-	c.start, c.next, c.settled.cursor, c.paused, c.totals = k.start, k.cursor, k.cursor, k.paused, k.totals
+	c.start, c.next, c.settled.cursor, c.totals = k.start, k.cursor, k.cursor, k.totals
 	if !back {
 		if err := d.loadSettled(ctx, c, next); err != nil {
 			return err
 		}
 	}
-	waiting, err := d.journal.OrgRows(ctx, k.cursor, next)
-	if err != nil {
-		return fmt.Errorf("count the rows that wait: %w", err)
-	}
-	for org, rows := range waiting {
-		if !c.takes(org) {
-			continue
-		}
-		c.backlog.Add(int64(rows))
-		if n := c.orgCount(org, true); n != nil {
-			n.Add(int64(rows))
-		}
-	}
 	return nil
+}
+
+// place finds the cursor of a pusher, or gives it one, within the bounds of the journal. From here on the journal keeps what
+// lies behind it.
+func (d *Delivery) place(c *chain) (k *known, oldest, next uint64) {
+	d.releasing.Lock()
+	defer d.releasing.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	oldest, next = d.journal.Bounds()
+	if k = d.known[c.Name]; k == nil {
+		k = &known{name: c.Name, start: next, cursor: next, fresh: true}
+		if c.Start == StartOldest {
+			k.start, k.cursor = oldest, oldest
+		}
+		d.known[c.Name] = k
+	}
+	return k, oldest, next
 }
 
 // loadSettled takes the rows beyond the cursor that are known to be settled: above all dead letters, which must not come
@@ -193,14 +206,29 @@ func (d *Delivery) loadSettled(ctx context.Context, c *chain, next uint64) error
 func (d *Delivery) Run(ctx context.Context) error {
 	defer close(d.over)
 	store, stopStore := context.WithCancel(context.WithoutCancel(ctx))
-	var chains, keeper sync.WaitGroup
+	var keeper sync.WaitGroup
 	keeper.Go(func() { d.keepStore(store) })
-	for _, c := range d.chains {
-		chains.Go(func() { c.run(ctx) })
+	d.change <- struct{}{}
+	d.launch = func(c *chain) {
+		var work context.Context
+		work, c.cancel = context.WithCancel(ctx)
+		c.ended = make(chan struct{})
+		go func() {
+			c.run(work)
+			c.cancel()
+			close(c.ended) // not deferred: a panic must end the host
+		}()
 	}
-	chains.Wait()
-	if len(d.chains) == 0 {
-		<-ctx.Done()
+	for _, c := range d.chains() {
+		d.launch(c)
+	}
+	<-d.change
+	<-ctx.Done()
+	d.change <- struct{}{}
+	d.ended = true
+	<-d.change
+	for _, c := range d.chains() {
+		<-c.ended
 	}
 	d.killers.Wait()
 	stopStore()
@@ -209,16 +237,6 @@ func (d *Delivery) Run(ctx context.Context) error {
 	defer cancel()
 	if err := d.flush(last); err != nil {
 		return fmt.Errorf("write cursors: %w", err)
-	}
-	return nil
-}
-
-// chain returns the enabled pusher of this name, or nil.
-func (d *Delivery) chain(name string) *chain {
-	for _, c := range d.chains {
-		if c.Name == name {
-			return c
-		}
 	}
 	return nil
 }
@@ -235,7 +253,7 @@ func (d *Delivery) stockOf(name string) *stock {
 }
 
 func (d *Delivery) kickAll() {
-	for _, c := range d.chains {
+	for _, c := range d.chains() {
 		c.kick()
 	}
 }
@@ -253,8 +271,9 @@ func (d *Delivery) reportDisabled() {
 
 // Names lists the enabled pushers that take rows of this org, sorted.
 func (d *Delivery) Names(org uint64) []string {
-	names := make([]string, 0, len(d.chains))
-	for _, c := range d.chains {
+	chains := d.chains()
+	names := make([]string, 0, len(chains))
+	for _, c := range chains {
 		if c.takes(org) {
 			names = append(names, c.Name)
 		}
@@ -300,6 +319,15 @@ func (d *Delivery) setPaused(ctx context.Context, name string, paused bool) erro
 
 // Forget gives up the cursor of a pusher that is not enabled, so that the journal lets its rows go. Its dead letters stay.
 func (d *Delivery) Forget(ctx context.Context, name string) error {
+	select { // it must not come back meanwhile
+	case d.change <- struct{}{}:
+		defer func() { <-d.change }()
+	case <-ctx.Done():
+		return fmt.Errorf("forget %s: %w", name, ctx.Err())
+	}
+	if err := d.flush(ctx); err != nil { // it may have ended with something unwritten
+		return fmt.Errorf("forget %s: %w", name, err)
+	}
 	d.mu.Lock()
 	k := d.known[name]
 	d.mu.Unlock()

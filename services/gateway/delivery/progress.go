@@ -41,13 +41,21 @@ func (c *chain) concerns(f *protocol.Frame) bool { return c.takes(f.OrgID) && f.
 
 // Wait returns the progress of an accepted frame when all pushers have settled it, or when ctx or Run ended: as it is then.
 func (d *Delivery) Wait(ctx context.Context, f *protocol.Frame) []Progress {
-	for _, c := range d.chains {
-		if c.concerns(f) {
-			c.wait(ctx, f)
+	var chains []*chain
+	for settled := true; settled; {
+		chains = d.chains()
+		for _, c := range chains {
+			if c.concerns(f) {
+				settled = c.wait(ctx, f) && settled
+			}
+		}
+		// Pushers may have come and gone meanwhile: the frame is done when it is at those that are there.
+		if slices.Equal(chains, d.chains()) {
+			break
 		}
 	}
-	all := make([]Progress, 0, len(d.chains))
-	for _, c := range d.chains {
+	all := make([]Progress, 0, len(chains))
+	for _, c := range chains {
 		if c.concerns(f) {
 			p, err := c.progress(context.WithoutCancel(ctx), f)
 			if err != nil {
@@ -59,7 +67,8 @@ func (d *Delivery) Wait(ctx context.Context, f *protocol.Frame) []Progress {
 	return all
 }
 
-func (c *chain) wait(ctx context.Context, f *protocol.Frame) {
+// wait waits until the chain has settled the frame or is there no more; false: ctx or Run ended first.
+func (c *chain) wait(ctx context.Context, f *protocol.Frame) (settled bool) {
 	w := &waiter{span{f.Position, f.Position + uint64(f.Len())}, make(chan struct{})}
 	c.mu.Lock()
 	c.waiters = append(c.waiters, w)
@@ -67,18 +76,23 @@ func (c *chain) wait(ctx context.Context, f *protocol.Frame) {
 	c.mu.Unlock()
 	select {
 	case <-w.settled:
+		settled = true
+	case <-c.gone:
+		settled = true
 	case <-c.d.over:
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	c.waiters = slices.DeleteFunc(c.waiters, func(other *waiter) bool { return other == w })
 	c.mu.Unlock()
+	return settled
 }
 
 // Progress tells what became of a frame at each enabled pusher that it was meant for. The frame must be whole.
 func (d *Delivery) Progress(ctx context.Context, f *protocol.Frame) ([]Progress, error) {
-	all := make([]Progress, 0, len(d.chains))
-	for _, c := range d.chains {
+	chains := d.chains()
+	all := make([]Progress, 0, len(chains))
+	for _, c := range chains {
 		if !c.concerns(f) {
 			continue
 		}

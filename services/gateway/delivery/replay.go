@@ -28,7 +28,7 @@ const replayRetry = time.Second
 // its attempts added up. Rows of an org that the pusher does not take are not marked, nor those whose own pusher is not
 // enabled. Errors: ErrUnknownPusher.
 func (d *Delivery) Replay(ctx context.Context, f Filter, to string, perSecond float64) (int, error) {
-	targets := d.chains
+	targets := d.chains()
 	if to != "" {
 		c := d.chain(to)
 		if c == nil {
@@ -59,6 +59,15 @@ func (d *Delivery) Replay(ctx context.Context, f Filter, to string, perSecond fl
 // replayRounds sends marked dead letters, a batch at a time: the next when the outcomes of the last are durable, so that
 // memory stays bounded and a crash of the host repeats one batch at most.
 func (c *chain) replayRounds(ctx context.Context) {
+	c.mu.Lock()
+	inherited := c.replaying > 0
+	c.mu.Unlock()
+	if inherited { // outcomes of the former chain's last round
+		select {
+		case <-c.replayed:
+		case <-ctx.Done():
+		}
+	}
 	for ctx.Err() == nil {
 		items, rate, err := c.d.store.replays(ctx, c.Name, min(c.BatchRows, 1000), int64(c.BatchBytes))
 		switch {

@@ -8,8 +8,9 @@ import (
 
 // Status tells how each pusher stands, enabled or known by its cursor only, sorted by name.
 func (d *Delivery) Status() []Status {
-	all := make([]Status, 0, len(d.chains))
-	for _, c := range d.chains {
+	chains := d.chains()
+	all := make([]Status, 0, len(chains))
+	for _, c := range chains {
 		all = append(all, c.status())
 	}
 	d.mu.Lock()

@@ -27,6 +27,7 @@ type known struct {
 	start, cursor uint64
 	paused        bool
 	totals        totals
+	fresh         bool // not in the store yet
 }
 
 // room is what some dead letters take.
