@@ -50,16 +50,28 @@ func versions() string {
 	return strings.Join(words, ", ")
 }
 
+// prefix begins the variables of the plugin's own instance.
+func prefix(d protocol.Description) string {
+	return "PLUGIN_" + strings.ToUpper(strings.ReplaceAll(d.Name, "-", "_")) + "_"
+}
+
 func explain(p Plugin, d protocol.Description, w io.Writer) {
-	prefix := "PLUGIN_" + strings.ToUpper(strings.ReplaceAll(d.Name, "-", "_")) + "_"
+	prefix := prefix(d)
 	fmt.Fprintf(w, `rivergate-%[1]s-%[2]s %[3]s: %[4]s
 
-This is a plugin of Rivergate. It is not started by hand: put the binary into the host's plugin folder
+This is a plugin of Rivergate. A host starts it: put the binary into the host's plugin folder
 (RIVERGATE_PLUGIN_DIR, bin/plugins) under the name rivergate-%[1]s-%[2]s, set %[5]sENABLED=true
-and start the host.
+and start the host with rivergate serve.
 
-  --version   print the version
-  --describe  print what the plugin is and the JSON Schema of its configuration
+  --version         print the version
+  --describe        print what the plugin is and the JSON Schema of its configuration, as JSON
+  --listen ADDRESS  serve at 127.0.0.1:7000 or unix:/path until SIGINT or SIGTERM, for a host that is told
+                    RIVERGATE_PLUGIN_ATTACH=%[2]s=ADDRESS: so it can run under a debugger
+  --help            print this
+
+To try it out:   rivergate plugin run rivergate-%[1]s-%[2]s    send rows from a terminal and see what becomes of them
+To check it:     rivergate conformance rivergate-%[1]s-%[2]s   every rule of the plugin contract
+Its log goes to standard error; RIVERGATE_LOG_LEVEL (debug) is the lowest level with --listen, else the host says it.
 `, d.Kind, d.Name, d.Version, d.Summary, prefix)
 	fields, err := settings.Fields(prefix, p.Pusher())
 	if err != nil || len(fields) == 0 {

@@ -24,7 +24,7 @@ func TestStartedByHandAPluginExplainsItself(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	require.Equal(t, 1, byHand(p, d, nil, &stdout, &stderr))
 	require.Empty(t, stdout.String())
-	for _, says := range []string{"Posts rows to Acme", "not started by hand", "PLUGIN_MY_ACME_ENABLED=true", "PLUGIN_MY_ACME_TOKEN  secret", "Required."} {
+	for _, says := range []string{"Posts rows to Acme", "A host starts it", "PLUGIN_MY_ACME_ENABLED=true", "PLUGIN_MY_ACME_TOKEN  secret", "Required."} {
 		require.Contains(t, stderr.String(), says)
 	}
 	require.Equal(t, 0, byHand(p, d, []string{"--version"}, &stdout, &stderr))

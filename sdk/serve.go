@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -26,15 +25,14 @@ const (
 	drainTime = 5 * time.Second
 	// orphanTime is what they get when the host is dead: nobody waits for an acknowledgement any more.
 	orphanTime = 500 * time.Millisecond
-	// parentTick is how often the parent is looked at.
-	parentTick = 200 * time.Millisecond
 	// flushTime is what the last acknowledgements get to leave.
 	flushTime = 250 * time.Millisecond
 )
 
 // Serve runs the plugin until the host ends it, and does not return. It belongs at the end of main.
 //
-// Started by hand, it explains itself; --version and --describe print what the plugin is. A panic in the plugin's code is
+// Started by hand, it explains itself; --version and --describe print what the plugin is, and --listen ADDRESS serves it for
+// a host that does not start it, so that it can run under a debugger. A panic in the plugin's code is
 // left alone: the process crashes with the stack on standard error, and the host starts it again.
 func Serve(p Plugin) {
 	os.Exit(run(p, os.Args[1:]))
@@ -52,6 +50,9 @@ func run(p Plugin, args []string) int {
 		return 1
 	}
 	if handshake == nil {
+		if address, ok := listenFlag(args); ok {
+			return attachable(p, description, address, os.Stderr)
+		}
 		return byHand(p, description, args, os.Stdout, os.Stderr)
 	}
 	// Asked before the handshake: a host that dies later leaves another number, one that died earlier breaks the handshake.
@@ -73,7 +74,9 @@ func run(p Plugin, args []string) int {
 		log.Error("plugin cannot be served", "error", err)
 		return 1
 	}
-	return s.wait(impl, stop, parent, log)
+	orphaned, cancel := watchHost(parent)
+	defer cancel()
+	return s.wait(impl, stop, orphaned, log)
 }
 
 // newLogger writes one JSON line per entry, of any length; the host reads level and fields from it.
@@ -143,17 +146,20 @@ func listen(impl protocol.PusherServer, handshake *os.File) (*serving, error) {
 	return s, nil
 }
 
-// wait is the rest of the process's life. It returns the exit code.
-func (s *serving) wait(impl *server, stop <-chan os.Signal, parent int, log Logger) int {
+// watchHost closes the channel when the host is dead. cancel ends the watch.
+func watchHost(parent int) (orphaned <-chan struct{}, cancel func()) {
 	watch, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	orphaned := make(chan struct{})
+	dead := make(chan struct{})
 	go func() {
 		if watchParent(watch, parent, os.Getenv(wire.EnvHostPID)) {
-			close(orphaned)
+			close(dead)
 		}
 	}()
+	return dead, cancel
+}
 
+// wait is the rest of the process's life. It returns the exit code.
+func (s *serving) wait(impl *server, stop <-chan os.Signal, orphaned <-chan struct{}, log Logger) int {
 	allowed := drainTime
 	select {
 	case <-s.done: // the host asked the gRPC server to end; its streams are broken already
@@ -203,32 +209,4 @@ func (s *serving) end() {
 		<-flushed
 	}
 	<-s.done
-}
-
-// watchParent returns true when the host is dead, false when ctx ends. A killed host cannot say goodbye; what remains of
-// it is that its children get another parent. The host's pid, when it is given, covers a wrapper between the two.
-func watchParent(ctx context.Context, parent int, hostPID string) bool {
-	host, _ := strconv.Atoi(hostPID)
-	ticker := time.NewTicker(parentTick)
-	defer ticker.Stop()
-	for {
-		if os.Getppid() != parent || host > 0 && gone(host) {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-ticker.C:
-		}
-	}
-}
-
-func gone(pid int) bool {
-	process, err := os.FindProcess(pid)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = process.Release() }()
-	err = process.Signal(syscall.Signal(0))
-	return errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH)
 }
