@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rivergate/rivergate/host/pluginhost"
-	"github.com/rivergate/rivergate/host/server"
 	"github.com/rivergate/rivergate/sdk/settings"
 )
 
@@ -26,7 +25,7 @@ func (l *loader) debugging(c *Config) {
 		names[i] = c.Instances[i].Name
 	}
 	const attach, trace = hostPrefix + "PLUGIN_ATTACH", hostPrefix + "PLUGIN_TRACE"
-	if policy := c.policyNow(); len(c.PluginAttach) > 0 && policy != "any" {
+	if policy := c.Policy(); len(c.PluginAttach) > 0 && policy != "any" {
 		l.problem(attach, fmt.Sprintf("nobody can vouch for a process that runs already: attaching needs RIVERGATE_PLUGIN_POLICY=any, and the policy is %s", policy), "")
 	}
 	seen := map[string]bool{}
@@ -100,15 +99,4 @@ func (h *Host) Attached() map[string]string {
 // Traced says of which plugins every message is logged.
 func (h *Host) Traced() pluginhost.Traces {
 	return pluginhost.Traces{Instances: h.PluginTrace, Data: h.PluginTraceData}
-}
-
-// policyNow is the policy that holds: what was said, else any on loopback and locked elsewhere.
-func (h *Host) policyNow() string {
-	switch {
-	case h.PluginPolicy != "":
-		return h.PluginPolicy
-	case server.IsLoopback(h.Listen):
-		return "any"
-	}
-	return "locked"
 }

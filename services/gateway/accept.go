@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +39,10 @@ func (s *Service) accept(form intake.Form) fiber.Handler {
 		route = "batch"
 	}
 	return func(c *fiber.Ctx) error {
-		err := s.take(c, form, route)
+		if s.tracer != nil {
+			return s.traced(c, form, route)
+		}
+		err := s.take(s.toTheEnd, c, form, route)
 		if err != nil {
 			return s.answerTo(err)
 		}
@@ -46,8 +50,9 @@ func (s *Service) accept(form intake.Form) fiber.Handler {
 	}
 }
 
-// take does everything of a data request: it answers, or returns an error and has kept nothing.
-func (s *Service) take(c *fiber.Ctx, form intake.Form, route string) error {
+// take does everything of a data request: it answers, or returns an error and has kept nothing. ctx holds the request's span,
+// when there is one.
+func (s *Service) take(ctx context.Context, c *fiber.Ctx, form intake.Form, route string) error {
 	caller := api.CallerOf(c)
 	wait, err := readWait(c)
 	if err != nil {
@@ -86,6 +91,9 @@ func (s *Service) take(c *fiber.Ctx, form intake.Form, route string) error {
 	}
 	record.OrgID, record.UserID, record.RequestID = caller.OrgID, caller.UserID, caller.RequestID
 	record.UUID, record.Data, record.Ends, record.Index = rows.UUID, rows.Data, rows.Ends, rows.Index
+	if s.tracer != nil {
+		nameRows(ctx, record)
+	}
 
 	repeated := false
 	if keyed {
@@ -99,7 +107,7 @@ func (s *Service) take(c *fiber.Ctx, form intake.Form, route string) error {
 		}
 	}
 	if !repeated {
-		if err := s.keep(record, rows); err != nil {
+		if err := s.keep(ctx, record, rows); err != nil {
 			return err
 		}
 	}
@@ -142,11 +150,11 @@ func (s *Service) readBody(c *fiber.Ctx, l *loan, size int64) (err error) {
 }
 
 // keep makes the rows durable and tells delivery.
-func (s *Service) keep(record *journal.Record, rows *intake.Rows) error {
+func (s *Service) keep(ctx context.Context, record *journal.Record, rows *intake.Rows) error {
 	if err := s.delivery.Admit(record.OrgID, len(rows.Ends)); err != nil {
 		return err
 	}
-	if _, err := s.journal.Append(s.toTheEnd, record); err != nil {
+	if err := s.appendRecord(ctx, record); err != nil {
 		return err
 	}
 	s.delivery.Accepted(&record.Frame)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/gateway/delivery"
@@ -56,6 +57,7 @@ type Options struct {
 	MaxBody  int64 // bytes of one body; 0: DefaultMaxBody
 	Log      hclog.Logger
 	Registry prometheus.Registerer
+	Tracer   trace.Tracer // nil: no spans
 }
 
 // Service answers the gateway's routes.
@@ -70,6 +72,7 @@ type Service struct {
 	log      hclog.Logger
 	metrics  *metrics
 	memory   *memory
+	tracer   trace.Tracer
 
 	running struct { // data requests with an idempotency key that are not done
 		sync.Mutex
@@ -97,7 +100,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		journal: o.Journal, delivery: o.Delivery, plugins: o.Plugins, hold: o.Hold, keys: o.Keys,
-		maxRows: o.MaxRows, maxBody: o.MaxBody, log: o.Log, memory: newMemory(o.MaxBody),
+		maxRows: o.MaxRows, maxBody: o.MaxBody, log: o.Log, memory: newMemory(o.MaxBody), tracer: o.Tracer,
 	}
 	if s.plugins == nil {
 		s.plugins = noPlugins{}
