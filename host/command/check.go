@@ -86,7 +86,7 @@ func (c *cli) checkPlugins(ctx context.Context, cfg *config.Config, known []sett
 	if len(list) == 0 {
 		return problems, nil
 	}
-	host, cleanup, err := c.scratchHost(cfg)
+	host, cleanup, err := c.scratchHost(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -99,13 +99,14 @@ func (c *cli) checkPlugins(ctx context.Context, cfg *config.Config, known []sett
 }
 
 // scratchHost is a plugin host with a folder of its own, beside a host that may be serving.
-func (c *cli) scratchHost(cfg *config.Config) (host *pluginhost.Host, cleanup func() error, err error) {
+func (c *cli) scratchHost(ctx context.Context, cfg *config.Config) (host *pluginhost.Host, cleanup func() error, err error) {
 	dir, err := os.MkdirTemp("", "rivergate-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a folder for the plugins: %w", err)
 	}
 	host, err = pluginhost.New(pluginhost.Options{
 		Dir: cfg.PluginDir, RunDir: dir, MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(),
+		Verify: c.scratchVerifier(ctx, cfg),
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(dir))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rivergate/rivergate/host/config"
 	"github.com/rivergate/rivergate/host/pluginhost"
+	"github.com/rivergate/rivergate/host/pluginstore"
 	"github.com/rivergate/rivergate/host/server"
 	"github.com/rivergate/rivergate/services/gateway"
 	"github.com/rivergate/rivergate/services/gateway/delivery"
@@ -69,7 +70,12 @@ func (n *node) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	verify, err := pluginstore.Verifier(ctx, n.cfg.PluginDir, n.cfg.LockFile(), n.cfg.Policy(), n.cfg.PluginKeys, n.log.Named("plugin"))
+	if err != nil {
+		return err
+	}
 	n.plugins, err = pluginhost.New(pluginhost.Options{
+		Verify: verify,
 		Dir: n.cfg.PluginDir, RunDir: filepath.Join(n.cfg.DataDir, "run"), MTLS: n.cfg.PluginMTLS, HostVersion: n.build.Version,
 		StopTimeout: n.cfg.ShutdownTimeout, Log: n.log.Named("plugin"), Registry: n.registry,
 	})

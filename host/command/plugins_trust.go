@@ -1,0 +1,87 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/rivergate/rivergate/host/config"
+	"github.com/rivergate/rivergate/host/pluginhost"
+	"github.com/rivergate/rivergate/host/pluginstore"
+)
+
+// scratchVerifier is what a plugin host asks before each start, for commands that start plugins although the configuration
+// may be broken: what that says about trust counts all the same, and when it is broken itself nothing is started.
+func (c *cli) scratchVerifier(ctx context.Context, cfg *config.Config) pluginstore.Verify {
+	host := cfg.Host
+	if host.Listen == "" { // Load fills in all of it or nothing
+		host.PluginLock, host.PluginPolicy = c.env("RIVERGATE_PLUGIN_LOCK"), c.env("RIVERGATE_PLUGIN_POLICY")
+		if host.PluginPolicy == "" {
+			host.PluginPolicy = pluginstore.PolicyAny
+		}
+		for key := range strings.SplitSeq(c.env("RIVERGATE_PLUGIN_KEYS"), ",") {
+			if key = strings.TrimSpace(key); key != "" {
+				host.PluginKeys = append(host.PluginKeys, key)
+			}
+		}
+	}
+	verify, err := pluginstore.Verifier(ctx, host.PluginDir, host.LockFile(), host.Policy(), host.PluginKeys, nil)
+	if err != nil {
+		return func(context.Context, pluginhost.Binary) (pluginhost.Trust, error) { return "", err }
+	}
+	return verify
+}
+
+// store opens the plugin folder with its lock file and the trusted keys. Problems of the configuration that have nothing to
+// do with them do not matter here.
+func (c *cli) store() (*config.Config, *pluginstore.Store, pluginstore.Keys, error) {
+	cfg, problems := config.Load(c.Environ)
+	if cfg.Listen == "" { // the host's part could not be read, so neither policy nor keys are known
+		return nil, nil, nil, c.refuse(problems, nil)
+	}
+	keys, err := pluginstore.ParseKeys(cfg.PluginKeys)
+	if err != nil {
+		return nil, nil, nil, mistake("RIVERGATE_PLUGIN_KEYS: %w", err)
+	}
+	store, err := pluginstore.Open(cfg.PluginDir, cfg.PluginLock)
+	return cfg, store, keys, err
+}
+
+// introducer lists the plugins of any folder, and starts those that are wanted for a moment.
+func (c *cli) introducer(cfg *config.Config) pluginstore.Introducer {
+	return func(ctx context.Context, dir string, verify pluginstore.Verify, want func(pluginhost.Found) bool) (found []pluginhost.Found, err error) {
+		run, err := os.MkdirTemp("", "rivergate-")
+		if err != nil {
+			return nil, fmt.Errorf("make a folder for the plugins: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
+		host, err := pluginhost.New(pluginhost.Options{
+			Dir: dir, RunDir: run, MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(), Verify: verify,
+		})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, host.Stop(context.WithoutCancel(ctx))) }()
+		if found, err = host.Discover(); err != nil {
+			return nil, err
+		}
+		var picked []pluginhost.Found
+		var places []int
+		for i, f := range found {
+			if f.Problem == "" && want(f) {
+				picked, places = append(picked, f), append(places, i)
+			}
+		}
+		if len(picked) > 0 {
+			err = host.Introduce(ctx, picked)
+		}
+		for i, place := range places {
+			found[place] = picked[i]
+		}
+		return found, errors.Join(err, ctx.Err())
+	}
+}
