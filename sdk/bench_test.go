@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,12 +22,14 @@ func (n *null) Deliver(_ context.Context, b *sdk.Batch) error {
 	return nil
 }
 
-// BenchmarkStream sends 256-byte rows over a unix socket to a null pusher in the same process, eight batches in flight,
-// one frame a batch. Rows are counted in the pusher.
+// BenchmarkStream sends 256-byte rows over a unix socket to a null pusher in the same process, eight batches in flight:
+// batches of one frame, as a client that sends many rows at once makes them, and of frames of one row each, as many
+// clients do that send one. Rows are counted in the pusher.
 func BenchmarkStream(b *testing.B) {
 	row := `{"x":"` + strings.Repeat("y", 248) + `"}`
-	for _, size := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprintf("rows=%d", size), func(b *testing.B) {
+	for _, shape := range []struct{ frames, rows int }{{1, 1}, {1, 100}, {1, 1000}, {100, 1}} {
+		b.Run(fmt.Sprintf("frames=%d/rows=%d", shape.frames, shape.rows), func(b *testing.B) {
+			size := shape.frames * shape.rows
 			counted := 0
 			h := plugintest.Connect(b, sdk.Plugin{Name: "null", Version: "1.0.0", Pusher: func() sdk.Pusher { return &null{&counted} }})
 			if problems := h.Configure(nil); len(problems) > 0 {
@@ -36,11 +39,10 @@ func BenchmarkStream(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			rows := make([]string, size)
-			for i := range rows {
-				rows[i] = row
+			var frames []protocol.Frame
+			for range shape.frames {
+				frames = append(frames, plugintest.Frame("a1b2c3d4e5f60718", slices.Repeat([]string{row}, shape.rows)...))
 			}
-			frames := []protocol.Frame{plugintest.Frame("a1b2c3d4e5f60718", rows...)}
 			const window = 8
 			free := make(chan struct{}, window)
 			done := make(chan error, 1)
@@ -81,6 +83,7 @@ func BenchmarkStream(b *testing.B) {
 				b.Fatalf("%d rows were sent, %d arrived", int(seq)*size, counted)
 			}
 			b.ReportMetric(float64(counted)/b.Elapsed().Seconds(), "rows/s")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(counted), "ns/row")
 		})
 	}
 }
