@@ -369,10 +369,11 @@ func (c *chain) orgCount(org uint64, create bool) *atomic.Int64 {
 		return nil
 	}
 	n, ok := c.perOrg.Load(org)
-	if !ok && create {
-		n, ok = c.perOrg.LoadOrStore(org, new(atomic.Int64))
-	}
-	if !ok {
+	switch {
+	case ok:
+	case create:
+		n, _ = c.perOrg.LoadOrStore(org, new(atomic.Int64))
+	default:
 		return nil
 	}
 	return n.(*atomic.Int64)

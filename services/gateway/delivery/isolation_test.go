@@ -93,7 +93,7 @@ func TestABacklogOverItsLimitIsRefusedWithATime(t *testing.T) {
 		r.start()
 		require.NoError(t, r.Admit(1, 5000), "no request is too large for an empty backlog")
 		for range 30 {
-			require.NoError(t, r.Admit(1, 10))
+			require.NoError(t, r.Admit(1, 5))
 			r.post("a", 5)
 		}
 		after(30 * time.Second)
