@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -61,6 +63,32 @@ func (in Instance) config(schema json.RawMessage) (json.RawMessage, error) {
 		return nil, &invalidError{problems: problems}
 	}
 	return config, nil
+}
+
+// variableProblems is what is wrong with the variables by the plugin's schema. A broken schema is none of the operator's.
+func (in Instance) variableProblems(schema json.RawMessage) []settings.Problem {
+	_, err := in.config(schema)
+	var invalid *invalidError
+	if errors.As(err, &invalid) {
+		return invalid.problems
+	}
+	return nil
+}
+
+// equal tells whether nothing of the instance has changed.
+func (in Instance) equal(other Instance) bool {
+	return in.Name == other.Name && in.Plugin == other.Plugin && in.Kind == other.Kind && in.SHA256 == other.SHA256 &&
+		in.Prefix == other.Prefix && in.Limits == other.Limits && in.RunAs == other.RunAs && in.Shared == other.Shared &&
+		slices.Equal(in.PassEnv, other.PassEnv) && slices.Equal(in.HostVars, other.HostVars) && maps.Equal(in.Vars, other.Vars)
+}
+
+// check finds what is wrong with an instance before anything is started, also with where it is attached.
+func (h *Host) check(in Instance) []settings.Problem {
+	problems := in.check()
+	if at, ok := h.opts.Attach[in.Name]; ok {
+		problems = append(problems, checkAttach(in.Name, at)...)
+	}
+	return problems
 }
 
 // startProblems is why an instance cannot run, as problems of its variables.

@@ -9,13 +9,13 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
@@ -26,29 +26,68 @@ import (
 // connectTimeout bounds one attempt to connect to a plugin that has announced itself.
 const connectTimeout = 5 * time.Second
 
-// running is a plugin process that has introduced itself, and the host's end of the connection to it.
+// life is what a plugin runs in: a process of the host's, or one that somebody else started.
+type life interface {
+	kill(reason string)
+	terminate() // asks it to end
+	expectEnd() // it ends because the host wants it to: that is no crash
+	wasTold() bool
+	endedItself() bool
+	end() string // how it ended; valid once it is dead
+	release()    // waits until nothing of it is left, and of the connection
+}
+
+// running is a plugin that has introduced itself, and the host's end of the connection to it.
 type running struct {
-	*process
-	client *plugin.Client
-	rpc    protocol.PusherClient
-	hello  protocol.Hello
-	desc   protocol.Description
-	path   string // in the plugin folder
-	sha256 string
-	trust  Trust
-	since  time.Time
+	life
+	dead <-chan struct{} // closed when the process or the connection has ended
+	rpc  protocol.PusherClient
+	log  hclog.Logger
 
-	retired chan struct{} // closed when its sessions are to end
-	idle    chan struct{} // closed when they have
-
-	sessMu   sync.Mutex
-	sessions int  // open delivery streams
-	closing  bool // no further one
-	idleOnce sync.Once
-	health   error // of the first check: nil, or *protocol.Unhealthy
+	hello    protocol.Hello
+	desc     protocol.Description
+	pid      int    // 0: attached
+	attached string // address of a process that somebody else started
+	path     string // in the plugin folder
+	sha256   string
+	trust    Trust
+	limits   *LimitStatus
+	since    time.Time
 
 	rowsInFlight atomic.Int64 // sent and not acknowledged; what was in flight when the process died stays counted
 	progressed   atomic.Bool  // it has acknowledged a batch
+}
+
+func (r *running) isDead() bool {
+	select {
+	case <-r.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// version is that of the protocol that both sides agreed on.
+func (r *running) version() int {
+	if len(r.hello.Versions) == 0 {
+		return 0
+	}
+	return int(r.hello.Versions[0])
+}
+
+// child is the life of a process that the host has started.
+type child struct {
+	*process
+	client *plugin.Client
+}
+
+func (c child) end() string { return c.how }
+
+// release is called once.
+func (c child) release() {
+	<-c.gone
+	close(c.clientMayKnow)
+	c.client.Kill() // the process is gone: this closes the connection and waits for go-plugin's goroutines
 }
 
 // connect starts the instance's binary as it is on disk now, and asks it who it is. ctx bounds all of it. After an error
@@ -138,7 +177,7 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 			err = context.Cause(ctx)
 		}
 	}
-	r := &running{process: p, client: client, rpc: rpc, since: began, retired: make(chan struct{}), idle: make(chan struct{})}
+	r := &running{life: child{p, client}, dead: p.dead, rpc: rpc, log: log.log, pid: p.pid, limits: confine.status(), since: began}
 	if err == nil {
 		return r, nil
 	}
@@ -199,7 +238,7 @@ func (r *running) introduce(ctx context.Context, hostVersion string, in Instance
 // failedCall explains a call of the start that failed: when the process has died, that is the reason.
 func (r *running) failedCall(call string, err error) error {
 	if wire.IsGone(err) && closedWithin(r.dead, time.Second) {
-		return fmt.Errorf("it ended during its %s: %s", call, r.how)
+		return fmt.Errorf("it ended during its %s: %s", call, r.end())
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("it did not answer the call for its %s in time; killed", call)
@@ -207,28 +246,37 @@ func (r *running) failedCall(call string, err error) error {
 	return fmt.Errorf("its %s failed: %w", call, err)
 }
 
-// destroy kills the process if it still runs, and waits until nothing of it is left: neither process nor goroutine nor
-// socket. It is called once.
+// destroy ends it if it still runs, and waits until nothing of it is left: neither process nor goroutine nor socket. It is
+// called once.
 func (r *running) destroy(reason string) {
 	r.kill(reason)
-	<-r.gone
-	close(r.clientMayKnow)
-	r.client.Kill() // the process is gone: this closes the connection and waits for go-plugin's goroutines
+	r.release()
 }
 
-// stop ends the process in good order: what it accepted is finished, then it is asked to go, then it is killed.
-func (r *running) stop(ctx context.Context, instance string) {
+// stop ends the process in good order: what its instances accepted is finished, then it is asked to go, then it is killed.
+func (r *running) stop(ctx context.Context, seats []*seat) {
 	r.expectEnd()
-	if err := r.rpc.Drain(ctx, instance); err != nil && !errors.Is(err, protocol.ErrUnknownInstance) && !r.endedItself() {
-		r.log.log.Warn("plugin did not drain", "error", err)
-	}
+	drainAll(ctx, r.log, seats)
 	r.terminate()
 	select {
 	case <-r.dead:
 	case <-ctx.Done():
-		r.log.log.Warn("plugin did not end in time and is killed")
+		r.log.Warn("plugin did not end in time and is killed")
 	}
 	r.destroy("it did not stop in time")
+}
+
+func drainAll(ctx context.Context, log hclog.Logger, seats []*seat) {
+	var all errgroup.Group
+	for _, s := range seats {
+		all.Go(func() error {
+			if err := s.drain(ctx); err != nil {
+				log.Warn("plugin did not drain", "instance", s.instance, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait()
 }
 
 func levelName(log hclog.Logger) string {

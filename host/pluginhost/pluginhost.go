@@ -6,7 +6,8 @@
 //	                                                                              ↓ crash, wedge
 //	                                                    backing off ← group killed, reaped, folder removed
 //
-// One supervisor goroutine owns each instance; see supervise.go. What the kernel is asked for is in process.go, spawn.go
+// One supervisor goroutine owns each process; see supervise.go. An instance (member.go) sits in a process (seat.go), alone
+// or with others, and moves to another one at an upgrade (upgrade.go) or a change of the configuration (apply.go). What the kernel is asked for is in process.go, spawn.go
 // and rundir.go.
 package pluginhost
 
@@ -23,6 +24,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/settings"
@@ -96,15 +98,24 @@ type Host struct {
 	ctx    context.Context // of the supervisors; ends with Stop
 	cancel context.CancelFunc
 
-	mu          sync.Mutex
-	supervisors []*supervisor // in the order of Start
-	starting    bool
-	stopping    bool
-	busy        sync.WaitGroup // calls that start processes: Check, Reload
-	started     chan struct{}  // closed when supervisors is complete
-	stopOnce    sync.Once
-	stopped     chan struct{} // closed when nothing is left
+	cut    context.Context // of what ends in good order; ends when there is no time left for that
+	cutNow context.CancelFunc
+
+	changes *semaphore.Weighted // Apply takes all of it, each Reload one
+
+	mu       sync.Mutex
+	members  []*member // in the order of the last list
+	starting bool
+	stopping bool
+	busy     sync.WaitGroup // calls that start processes: Check, Reload, Apply
+	ending   sync.WaitGroup // old processes on their way out
+	started  chan struct{}  // closed when the members of Start are there
+	stopOnce sync.Once
+	stopped  chan struct{} // closed when nothing is left
 }
+
+// allChanges is more than there are ever Reloads at a time.
+const allChanges = 1 << 30
 
 // New makes a host: its private folder, and the thread that forks. Folders and processes that a killed host left behind
 // are cleared away. Stop must be called.
@@ -124,8 +135,9 @@ func New(o Options) (*Host, error) {
 	}
 	h := &Host{
 		opts: o, log: o.Log, run: run, copies: newCopies(run.bin()), spawn: newSpawner(), limits: newLimiter(o.Log, kernelFS{}), pace: defaultPace(),
-		started: make(chan struct{}), stopped: make(chan struct{}),
+		changes: semaphore.NewWeighted(allChanges), started: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	h.cut, h.cutNow = context.WithCancel(context.Background())
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if o.Registry != nil {
 		if err := o.Registry.Register(collector{h}); err != nil {
@@ -161,12 +173,18 @@ func (h *Host) Check(ctx context.Context, list []Instance) []settings.Problem {
 }
 
 func (h *Host) checkOne(ctx context.Context, in Instance) []settings.Problem {
-	if problems := in.check(); len(problems) > 0 {
+	if problems := h.check(in); len(problems) > 0 {
 		return problems
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
 	defer cancel()
-	r, err := h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
+	var r *running
+	var err error
+	if at := h.opts.Attach[in.Name]; at != "" {
+		r, err = h.attach(ctx, in, at, h.log.Named(in.Name))
+	} else {
+		r, err = h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
+	}
 	if err != nil {
 		return in.startProblems(err)
 	}
@@ -188,53 +206,51 @@ func (h *Host) Start(ctx context.Context, list []Instance) []settings.Problem {
 		return []settings.Problem{{Reason: "the plugin host was started before"}}
 	}
 	h.starting = true
-	found := make([][]settings.Problem, len(list))
-	release := make(chan struct{})
-	for i, in := range list {
-		in = in.withDefaults()
-		if found[i] = in.check(); len(found[i]) == 0 {
-			s := newSupervisor(h, in)
-			h.supervisors = append(h.supervisors, s)
-		}
-	}
-	supervisors := h.supervisors
 	h.mu.Unlock()
+	problems := h.begin(ctx, list)
+	if len(problems) > 0 {
+		_ = h.Stop(ctx)
+	}
+	return problems
+}
 
-	for _, s := range supervisors {
-		go s.run(h.ctx, release)
+func (h *Host) begin(ctx context.Context, list []Instance) []settings.Problem {
+	ctx, leave, err := h.enter(ctx)
+	if err != nil {
+		return problem(err)
 	}
-	wait, cancel := context.WithTimeout(ctx, h.pace.firstWord)
-	defer cancel()
-	for _, s := range supervisors {
-		select {
-		case problems := <-s.first:
-			found = append(found, problems)
-		case <-h.stopped:
-			return []settings.Problem{{Reason: errStopped.Error()}}
-		case <-wait.Done():
-			select {
-			case problems := <-s.first:
-				found = append(found, problems)
-			default:
-				s.log.Warn("plugin takes long to start; the others go on without it")
-			}
-		}
+	defer leave()
+	p := h.plan(list)
+	defer p.abandon()
+	h.arrange(p.wanted, p.added)
+	p.prepare(ctx)
+	switch err := context.Cause(ctx); {
+	case errors.Is(err, errStopped):
+		return problem(err)
+	case err != nil:
+		return problem(fmt.Errorf("starting the plugins was cut short: %w", err))
 	}
-	if ctx.Err() != nil {
-		_ = h.Stop(ctx)
-		return []settings.Problem{{Reason: "starting the plugins was cut short: " + context.Cause(ctx).Error()}}
-	}
-	if problems := flatten(append(found, checkDoubles(list))); len(problems) > 0 {
-		_ = h.Stop(ctx)
+	if problems := p.found(list); len(problems) > 0 {
 		return problems
 	}
-	close(release)
+	p.committed = true
+	close(p.release)
 	close(h.started)
 	return nil
 }
 
-// lookup finds the supervisor of an instance, waiting for Start.
-func (h *Host) lookup(ctx context.Context, name string) (*supervisor, error) {
+func (h *Host) byName() map[string]*member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	names := make(map[string]*member, len(h.members))
+	for _, m := range h.members {
+		names[m.name] = m
+	}
+	return names
+}
+
+// lookup finds an instance, waiting for Start.
+func (h *Host) lookup(ctx context.Context, name string) (*member, error) {
 	select {
 	case <-h.started:
 	case <-h.stopped:
@@ -242,34 +258,14 @@ func (h *Host) lookup(ctx context.Context, name string) (*supervisor, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, s := range h.supervisors {
-		if s.in.Name == name {
-			return s, nil
-		}
+	if m := h.byName()[name]; m != nil {
+		return m, nil
 	}
-	return nil, fmt.Errorf("plugin %q: %w", name, ErrUnknown)
+	return nil, unknown(name)
 }
 
 // ErrUnknown: no instance has this name.
 var ErrUnknown = errors.New("no such plugin instance")
-
-// Reload replaces the process of an instance by one of the binary that is on disk now. The new one is started, configured
-// and asked for its health first; whatever goes wrong there is returned, and the old process goes on. Then the old one's
-// delivery streams are retired, new ones go to the new process, and the old one is drained and stopped.
-func (h *Host) Reload(ctx context.Context, name string) error {
-	s, err := h.lookup(ctx, name)
-	if err != nil {
-		return err
-	}
-	ctx, leave, err := h.enter(ctx)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	return s.reload(ctx)
-}
 
 // enter begins a call that starts processes: Stop ends its context and waits until it has left.
 func (h *Host) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
@@ -302,18 +298,27 @@ func (h *Host) stop(ctx context.Context) error {
 	defer cancel()
 	h.mu.Lock()
 	h.starting, h.stopping = true, true // from now on, nothing starts
-	supervisors := h.supervisors
 	h.mu.Unlock()
-	for _, s := range supervisors {
-		s.stopCtx <- ctx
-	}
+	defer context.AfterFunc(ctx, h.cutNow)()
 	h.cancel()
+	h.busy.Wait() // what is being exchanged gets there, or back
+
+	homes := map[*supervisor]bool{}
+	for _, m := range h.byName() {
+		if s := m.supervisor(); s != nil {
+			homes[s] = true
+		}
+	}
 	var all errgroup.Group
-	for _, s := range supervisors {
-		all.Go(s.wait)
+	for s := range homes {
+		all.Go(func() error { return s.finish(ctx) })
 	}
 	err := all.Wait()
-	h.busy.Wait()
+	for _, m := range h.byName() {
+		m.leave(errStopped)
+	}
+	h.ending.Wait()
+	h.cutNow()
 	h.spawn.stop()
 	h.limits.stop()
 	h.run.remove()

@@ -16,6 +16,7 @@ type pace struct {
 	healthEvery            time.Duration
 	healthTimeout          time.Duration
 	healthMisses           int
+	attachEvery            time.Duration // between attempts to connect to a process that somebody else runs
 }
 
 func defaultPace() pace {
@@ -23,6 +24,7 @@ func defaultPace() pace {
 		backoffMin: 250 * time.Millisecond, backoffMax: 30 * time.Second, healthyAfter: time.Minute,
 		loopCrashes: 5, loopWindow: time.Minute, progressMax: time.Second, firstWord: 3 * time.Second,
 		healthEvery: 5 * time.Second, healthTimeout: 2 * time.Second, healthMisses: 3,
+		attachEvery: time.Second,
 	}
 }
 

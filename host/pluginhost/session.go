@@ -14,7 +14,8 @@ import (
 // reapTimeout is how long Crashed waits for a process whose stream broke.
 const reapTimeout = time.Second
 
-// Destination is the named instance as delivery sees it. It may be asked for before Start; Open waits.
+// Destination is the named instance as delivery sees it. It may be asked for before Start, and before the instance is
+// added; Open waits for Start.
 func (h *Host) Destination(name string) delivery.Destination { return destination{host: h, name: name} }
 
 type destination struct {
@@ -24,16 +25,16 @@ type destination struct {
 
 // Open waits for the instance to be ready and opens a delivery stream.
 func (d destination) Open(ctx context.Context) (delivery.Session, error) {
-	sup, err := d.host.lookup(ctx, d.name)
+	m, err := d.host.lookup(ctx, d.name)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		r, err := sup.ready(ctx)
+		seat, err := m.ready(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s, err := r.open(ctx, d.name)
+		s, err := seat.open(ctx)
 		if err == nil {
 			return s, nil
 		}
@@ -41,10 +42,10 @@ func (d destination) Open(ctx context.Context) (delivery.Session, error) {
 			return nil, context.Cause(ctx)
 		}
 		// The process is ending, or so broken that no stream opens: the supervisor sees to the next one.
-		if !errors.Is(err, errRetired) && !closedWithin(r.dead, reapTimeout) {
-			r.kill(fmt.Sprintf("no delivery stream could be opened: %v", err))
+		if !errors.Is(err, errRetired) && !closedWithin(seat.dead, reapTimeout) {
+			seat.kill(fmt.Sprintf("no delivery stream could be opened: %v", err))
 		}
-		if err := sup.waitPast(ctx, r); err != nil {
+		if err := m.waitPast(ctx, seat); err != nil {
 			return nil, err
 		}
 	}
@@ -55,40 +56,36 @@ var errRetired = errors.New("the plugin process is being replaced")
 // session is one delivery stream.
 type session struct {
 	protocol.DeliverStream
-	r      *running
+	seat   *seat
 	cancel context.CancelFunc
 	once   sync.Once
 
 	mu       sync.Mutex
-	broke    bool  // the plugin broke the protocol on this stream
-	inFlight []int // rows of each batch that was sent and not acknowledged
+	broke    bool   // the plugin broke the protocol on this stream
+	cut      string // why the host broke the stream of a process that it does not own
+	inFlight []int  // rows of each batch that was sent and not acknowledged
 	acked    uint64
 }
 
 var _ delivery.Session = (*session)(nil)
 
 // open opens a stream that outlives ctx: it ends with Close.
-func (r *running) open(ctx context.Context, instance string) (*session, error) {
-	r.sessMu.Lock()
-	if r.closing {
-		r.sessMu.Unlock()
-		return nil, errRetired
+func (s *seat) open(ctx context.Context) (*session, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
 	}
-	r.sessions++
-	r.sessMu.Unlock()
-
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while it opens, ctx holds
-	stream, err := r.rpc.Deliver(streamCtx, instance)
+	stream, err := s.pusher.Deliver(streamCtx, s.instance)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		cancel()
-		r.sessionClosed()
-		return nil, err
+		s.leave()
+		return nil, fmt.Errorf("open delivery stream: %w", err)
 	}
-	return &session{DeliverStream: stream, r: r, cancel: cancel}, nil
+	return &session{DeliverStream: stream, seat: s, cancel: cancel}, nil
 }
 
 // Send counts the rows on their way, so that the supervisor can tell a search for a poisonous row from a crash loop.
@@ -100,7 +97,7 @@ func (s *session) Send(b *protocol.Batch) error {
 	s.mu.Lock()
 	s.inFlight = append(s.inFlight, rows)
 	s.mu.Unlock()
-	s.r.rowsInFlight.Add(int64(rows))
+	s.seat.rowsInFlight.Add(int64(rows))
 	return s.DeliverStream.Send(b)
 }
 
@@ -115,8 +112,8 @@ func (s *session) settle(through uint64) {
 	s.acked += uint64(n)
 	s.mu.Unlock()
 	if n > 0 {
-		s.r.rowsInFlight.Add(-int64(rows))
-		s.r.progressed.Store(true)
+		s.seat.rowsInFlight.Add(-int64(rows))
+		s.seat.progressed.Store(true)
 	}
 }
 
@@ -128,7 +125,7 @@ func (s *session) Recv() (protocol.Ack, error) {
 		s.mu.Lock()
 		s.broke = true
 		s.mu.Unlock()
-		s.r.kill("it broke the protocol: " + err.Error())
+		s.seat.kill("it broke the protocol: " + err.Error())
 	}
 	if err == nil {
 		s.settle(ack.ThroughSeq)
@@ -136,26 +133,40 @@ func (s *session) Recv() (protocol.Ack, error) {
 	return ack, err
 }
 
-func (s *session) Limits() protocol.Limits { return s.r.hello.Limits }
+func (s *session) Limits() protocol.Limits { return s.seat.hello.Limits }
 
 func (s *session) Crashed() (how string, crashed bool) {
-	if !closedWithin(s.r.dead, reapTimeout) {
-		return "", false
+	s.mu.Lock()
+	cut := s.cut
+	s.mu.Unlock()
+	if cut != "" || !closedWithin(s.seat.dead, reapTimeout) {
+		return cut, false
 	}
 	s.mu.Lock()
 	broke := s.broke
 	s.mu.Unlock()
-	return s.r.how, !broke && !s.r.wasTold()
+	return s.seat.end(), !broke && !s.seat.wasTold()
 }
 
-func (s *session) Kill(reason string)       { s.r.kill(reason) }
-func (s *session) Retired() <-chan struct{} { return s.r.retired }
+// Kill ends the process. One that somebody else started only loses the stream: he may be at a breakpoint.
+func (s *session) Kill(reason string) {
+	if s.seat.attached == "" {
+		s.seat.kill(reason)
+		return
+	}
+	s.mu.Lock()
+	s.cut = reason
+	s.mu.Unlock()
+	s.cancel()
+}
+
+func (s *session) Retired() <-chan struct{} { return s.seat.retired }
 
 func (s *session) Close() {
 	s.once.Do(func() {
 		s.cancel()
 		s.forget()
-		s.r.sessionClosed()
+		s.seat.leave()
 	})
 }
 
@@ -163,54 +174,14 @@ func (s *session) Close() {
 // what it died with.
 func (s *session) forget() {
 	select {
-	case <-s.r.dead:
+	case <-s.seat.dead:
 		return
 	default:
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, rows := range s.inFlight {
-		s.r.rowsInFlight.Add(-int64(rows))
+		s.seat.rowsInFlight.Add(-int64(rows))
 	}
 	s.inFlight = nil
-}
-
-func (r *running) sessionClosed() {
-	r.sessMu.Lock()
-	defer r.sessMu.Unlock()
-	r.sessions--
-	r.checkIdle()
-}
-
-// checkIdle is called with the lock held.
-func (r *running) checkIdle() {
-	if r.closing && r.sessions == 0 {
-		r.idleOnce.Do(func() { close(r.idle) })
-	}
-}
-
-// retireSessions asks the streams to end in good order and waits for that, half of the time that ctx has: the rest is for
-// draining. No new one opens.
-func (r *running) retireSessions(ctx context.Context) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
-		defer cancel()
-		ctx = half
-	}
-	r.sessMu.Lock()
-	if !r.closing {
-		r.closing = true
-		close(r.retired)
-	}
-	r.checkIdle()
-	r.sessMu.Unlock()
-
-	select {
-	case <-r.idle:
-		return nil
-	case <-r.dead:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("delivery streams are still open: %w", context.Cause(ctx))
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -55,62 +56,69 @@ type Status struct {
 	Attached   string       `json:"attached,omitempty"`    // address of the process that somebody else started
 }
 
-// Status lists the instances in the order of Start. What a process said about itself stays after its end.
+// The conditions of a running instance.
+const (
+	ConditionUnhealthy = "unhealthy" // it says so itself
+	ConditionSilent    = "silent"    // it does not answer health checks
+)
+
+// PhaseUpgrading: a new process is made ready beside the one that runs.
+const PhaseUpgrading = "upgrading"
+
+// Status lists the instances in the order of Start or the last Apply. What a process said about itself stays after its end.
 func (h *Host) Status() []Status {
 	h.mu.Lock()
-	supervisors := h.supervisors
+	members := h.members
 	h.mu.Unlock()
-	list := make([]Status, 0, len(supervisors))
-	for _, s := range supervisors {
-		list = append(list, s.status())
+	list := make([]Status, 0, len(members))
+	for _, m := range members {
+		list = append(list, m.status())
 	}
 	return list
 }
 
-func (s *supervisor) status() Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := Status{}
-	if s.desc != nil {
-		st = *s.desc
+// show changes what is seen of every tenant.
+func (s *supervisor) show(how func(*member)) {
+	for _, t := range s.list() {
+		t.m.show(s, func() { how(t.m) })
 	}
-	st.Name, st.Kind, st.Plugin, st.Binary = s.in.Name, s.in.Kind, s.in.Plugin, s.h.binaryPath(s.in)
-	st.State, st.Reason, st.Restarts, st.LastError = s.state, s.reason, s.restarts, s.lastErr
-	if r := s.current; r != nil {
-		st.PID, st.StartedAt, st.RSSBytes, st.Limits = r.pid, r.since, rss(r.pid), r.confine.status()
-	}
-	return st
 }
 
-// show changes what others see and wakes those who wait for a change.
-func (s *supervisor) show(change func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change()
-	close(s.changed)
-	s.changed = make(chan struct{})
+// showSeat is called with work held.
+func (s *supervisor) showSeat(t *tenant) {
+	seat := t.seat
+	if !t.m.show(s, func() { t.m.take(seat) }) {
+		return
+	}
+	r := seat.running
+	fields := []any{"plugin", r.desc.Name, "version", r.desc.Version, "took", time.Since(r.since).Round(time.Millisecond).String()}
+	if r.attached != "" {
+		t.m.log.Info("plugin attached", append(fields, "address", r.attached)...)
+		return
+	}
+	t.m.log.Info("plugin started", append(fields, "pid", r.pid, "sha256", r.sha256)...)
 }
 
-func (s *supervisor) showRunning(r *running) {
-	s.log.Info("plugin started", "pid", r.pid, "plugin", r.desc.Name, "version", r.desc.Version, "sha256", r.sha256, "took", time.Since(r.since).Round(time.Millisecond).String())
-	s.show(func() {
-		s.current, s.state, s.reason = r, StateRunning, healthReason(r.health)
-		s.desc = &Status{
-			Version: r.desc.Version, Protocol: int(r.hello.Versions[0]), SDK: r.hello.Software, SHA256: r.sha256, Capabilities: r.hello.Capabilities,
-			ConfigSchema: r.desc.ConfigSchema, Author: r.desc.Author, Summary: r.desc.Summary,
+func (s *supervisor) showHealth(seat *seat, err error) {
+	reason, condition := healthReason(err), ""
+	if err != nil {
+		condition = ConditionUnhealthy
+	}
+	s.showCondition(seat, reason, condition)
+}
+
+func (s *supervisor) showSilence(seat *seat) {
+	s.showCondition(seat, fmt.Sprintf("does not answer health checks (%d of %d)", seat.unanswered, s.h.pace.healthMisses), ConditionSilent)
+}
+
+func (s *supervisor) showCondition(seat *seat, reason, condition string) {
+	s.show(func(m *member) {
+		if m.current != seat || m.reason == reason {
+			return
 		}
+		m.reason, m.condition = reason, condition
+		m.log.Info("plugin's health has changed", "reason", cmp.Or(reason, "healthy"))
 	})
-}
-
-func (s *supervisor) showHealth(err error) {
-	reason := healthReason(err)
-	s.mu.Lock()
-	same := reason == s.reason
-	s.mu.Unlock()
-	if !same {
-		s.show(func() { s.reason = reason })
-		s.log.Info("plugin's health has changed", "reason", cmp.Or(reason, "healthy"))
-	}
 }
 
 func healthReason(err error) string {
@@ -121,17 +129,27 @@ func healthReason(err error) string {
 }
 
 func (s *supervisor) showFailure(err error, delay time.Duration) {
-	s.log.Error("plugin cannot be started", "error", err, "again_in", delay.Round(time.Millisecond).String())
-	s.show(func() {
-		s.current, s.state, s.reason, s.lastErr = nil, StateFailed, err.Error(), err.Error()
+	for _, t := range s.list() {
+		s.showTenantFailure(t, err, delay)
+	}
+}
+
+// showTenantFailure logs an attached instance's failure once, and not every second.
+func (s *supervisor) showTenantFailure(t *tenant, err error, delay time.Duration) {
+	t.m.show(s, func() {
+		if text := err.Error(); s.address() == "" || t.m.lastErr != text {
+			t.m.log.Error("plugin cannot be started", "error", err, "again_in", delay.Round(time.Millisecond).String())
+		}
+		t.m.current, t.m.state, t.m.reason, t.m.condition, t.m.lastErr = nil, StateFailed, err.Error(), "", err.Error()
 	})
 }
 
 func (s *supervisor) showCrash(r *running, state State, delay time.Duration) {
-	s.log.Error("plugin has ended", "pid", r.pid, "how", r.how, "again_in", delay.Round(time.Millisecond).String())
-	s.show(func() {
-		s.current, s.state, s.reason, s.lastErr = nil, state, r.how, r.how
-		s.restarts++
+	how := r.end()
+	s.log.Error("plugin has ended", "pid", r.pid, "how", how, "again_in", delay.Round(time.Millisecond).String())
+	s.show(func(m *member) {
+		m.current, m.state, m.reason, m.condition, m.lastErr = nil, state, how, "", how
+		m.restarts++
 	})
 }
 
