@@ -88,7 +88,7 @@ through a plugin process of its own. Configuration comes from the environment (R
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, for programs")
 	root.AddCommand(
-		c.serveCommand(), c.checkCommand(), c.pluginsCommand(),
+		c.serveCommand(), c.checkCommand(), c.reloadCommand(), c.pluginsCommand(), c.pluginCommand(),
 		c.pushersCommand(), c.deadLettersCommand(), c.sendCommand(),
 		c.versionCommand(), c.configTableCommand(),
 	)
