@@ -80,6 +80,19 @@ func classes(outcomes []protocol.Outcome) map[int]sdk.Class {
 	return m
 }
 
+func TestATracedRowTakesItsTraceAlong(t *testing.T) {
+	d := newDestination(t, nil)
+	h := plugintest.Start(t, plugin, map[string]any{"url": d.URL, "headers": "Traceparent=00-of-the-operator"})
+	traced := plugintest.Frame("a1", `{"k":1}`)
+	traced.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	require.Empty(t, h.Deliver(traced))
+	require.Empty(t, h.Deliver(plugintest.Frame("a1", `{"k":2}`)))
+	got := d.all()
+	require.Len(t, got, 2)
+	require.Equal(t, []string{traced.TraceParent}, got[0].header.Values("traceparent"))
+	require.Equal(t, []string{"00-of-the-operator"}, got[1].header.Values("traceparent"))
+}
+
 func TestRowsArriveAsTheClientSentThem(t *testing.T) {
 	d := newDestination(t, nil)
 	h := plugintest.Start(t, plugin, map[string]any{"url": d.URL + "/data/batch"})

@@ -107,6 +107,9 @@ func (h *HTTP) post(ctx context.Context, r request) answer {
 	if r.frame.RequestID != "" {
 		post.Header.Set("X-Request-ID", r.frame.RequestID)
 	}
+	if r.frame.TraceParent != "" {
+		post.Header.Set("Traceparent", r.frame.TraceParent)
+	}
 	if h.ForwardContext {
 		post.Header.Set("X-Org-ID", strconv.FormatUint(r.frame.OrgID, 10))
 		if r.frame.UserID != 0 {
