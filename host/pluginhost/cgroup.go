@@ -249,7 +249,7 @@ func (c *cgroups) make(l Limits) (*cgroup, error) {
 		g.memory = true
 		settings = append(settings,
 			setting{"memory.max", strconv.FormatInt(l.MemoryMax, 10)},
-			setting{"memory.swap.max", "0"},   // or it would be slow instead of over its limit
+			setting{"memory.swap.max", "0"},  // or it would be slow instead of over its limit
 			setting{"memory.oom.group", "1"}) // what is left of a plugin without one of its processes is no plugin
 	}
 	if l.CPUMax > 0 && c.controls("cpu") {

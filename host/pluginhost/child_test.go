@@ -27,6 +27,7 @@ func serveAsChild() {
 	}
 	name := os.Getenv("PLUGINHOST_TEST_CHILD")
 	in := acme(name)
+	in.RunAs = os.Getenv("PLUGINHOST_TEST_RUN_AS")
 	if path := os.Getenv("PLUGINHOST_TEST_PATH"); path != "" {
 		in.Vars[in.Prefix+"PATH"] = path
 	}
