@@ -20,29 +20,43 @@ import (
 )
 
 const (
-	maxLogLine  = 4 << 20 // bytes of one line that reach the log; the rest is cut
-	logRate     = 2000    // lines a second and instance
-	logBurst    = 5000    //
-	dropNotice  = time.Second
-	longReason  = 300 // bytes of a plugin's line that are quoted in a reason
+	maxLogLine  = 4 << 20         // bytes of one line that reach the log; the rest is cut
+	logRate     = 200             // lines a second and process, in the long run; as many again of warnings and errors
+	logBurst    = 2000            // lines at once
+	logUnit     = 16 << 10        // bytes of a line that count as one more line
+	dropNotice  = 5 * time.Second // between two lines that tell how many were left out
+	longReason  = 300             // bytes of a plugin's line that are quoted in a reason
 	lastLine    = 4 << 10
 	readBufSize = 64 << 10
 )
 
 // pluginLog is where the lines of one plugin process go: the host's log, under the instance's name. It bounds how many
-// lines a second get there, and remembers what explains a death.
+// lines a second get there, and remembers what explains a death. Warnings and errors have a budget of their own: no
+// amount of chatter hides them.
 type pluginLog struct {
-	log hclog.Logger
+	log    hclog.Logger
+	notice time.Duration
 
 	mu      sync.Mutex
-	limit   *rate.Limiter
-	dropped int
+	chatter budget      // info and below
+	trouble budget      // warnings and errors
+	timer   *time.Timer // runs while lines were left out that nobody was told of
+	closed  bool
 	panic   string // the first line of a Go panic or a fatal error
 	last    []byte // the head of the last line of any kind
 }
 
+// budget is what one sort of lines may use, and how many got nothing of it.
+type budget struct {
+	limit   *rate.Limiter
+	leftOut int
+}
+
 func newPluginLog(log hclog.Logger) *pluginLog {
-	return &pluginLog{log: log, limit: rate.NewLimiter(logRate, logBurst)}
+	return &pluginLog{
+		log: log, notice: dropNotice,
+		chatter: budget{limit: rate.NewLimiter(logRate, logBurst)}, trouble: budget{limit: rate.NewLimiter(logRate, logBurst)},
+	}
 }
 
 // line takes one line; cut is how many bytes of it are missing at the end.
@@ -51,18 +65,14 @@ func (p *pluginLog) line(line []byte, cut int, stream string) {
 	if len(line) == 0 {
 		return
 	}
+	said := levelOf(line)
 	p.mu.Lock()
 	p.remember(line)
-	if !p.limit.Allow() {
-		p.dropped++
-		p.mu.Unlock()
+	heard := said >= p.log.GetLevel() && p.afford(said, len(line))
+	p.mu.Unlock()
+	if !heard {
 		return
 	}
-	dropped := p.dropped
-	p.dropped = 0
-	p.mu.Unlock()
-
-	p.noteDropped(dropped)
 	level, message, fields := parseLogLine(line)
 	if stream != "" {
 		fields = append(fields, "stream", stream)
@@ -71,6 +81,50 @@ func (p *pluginLog) line(line []byte, cut int, stream string) {
 		fields = append(fields, "cut_bytes", cut)
 	}
 	p.log.Log(level, message, fields...)
+}
+
+// afford takes a line out of its budget, or counts it as left out. Called with the lock held.
+func (p *pluginLog) afford(level hclog.Level, size int) bool {
+	b := &p.chatter
+	if level >= hclog.Warn {
+		b = &p.trouble
+	}
+	if b.limit.AllowN(time.Now(), 1+size/logUnit) {
+		return true
+	}
+	b.leftOut++
+	if p.timer == nil && !p.closed {
+		p.timer = time.AfterFunc(p.notice, p.flush)
+	}
+	return false
+}
+
+// levelOf is the level of a line, found without understanding all of it: most lines of a flood are read for this alone.
+func levelOf(line []byte) hclog.Level {
+	if line[0] == '{' {
+		_, rest, found := bytes.Cut(line[:min(len(line), lastLine)], []byte(`"@level":"`))
+		if found {
+			name, _, _ := bytes.Cut(rest[:min(len(rest), 8)], []byte{'"'})
+			if level := hclog.LevelFromString(string(name)); level != hclog.NoLevel && level != hclog.Off {
+				return level
+			}
+		}
+		return hclog.Info
+	}
+	for prefix, level := range bracketed {
+		if bytes.HasPrefix(line, []byte(prefix)) {
+			return level
+		}
+	}
+	if isPanic(line) {
+		return hclog.Error
+	}
+	return hclog.Info
+}
+
+// bracketed are levels at the beginning of a line of plain text.
+var bracketed = map[string]hclog.Level{
+	"[TRACE]": hclog.Trace, "[DEBUG]": hclog.Debug, "[INFO]": hclog.Info, "[WARN]": hclog.Warn, "[ERROR]": hclog.Error,
 }
 
 // remember keeps what reason needs. Called with the lock held.
@@ -103,38 +157,50 @@ func (p *pluginLog) reason() string {
 
 // quotable is the head of a plugin's text, on one line.
 func quotable(text string) string {
+	longer := len(text) > 4*longReason
+	if longer { // it may be of a hundred megabytes
+		text = text[:4*longReason]
+	}
 	text = strings.Join(strings.Fields(printable(text)), " ")
+	if longer && len(text) <= longReason {
+		return text + " …"
+	}
 	if len(text) > longReason {
 		text = strings.ToValidUTF8(text[:longReason], "") + " …"
 	}
 	return text
 }
 
-func (p *pluginLog) noteDropped(n int) {
-	if n > 0 {
-		p.log.Warn("plugin logs too fast: lines dropped", "dropped", n, "lines_per_second", logRate)
+// flush reports lines that were left out and not yet reported.
+func (p *pluginLog) flush() {
+	p.mu.Lock()
+	chatter, trouble := p.chatter.leftOut, p.trouble.leftOut
+	p.chatter.leftOut, p.trouble.leftOut = 0, 0
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+	p.mu.Unlock()
+	if chatter+trouble > 0 {
+		p.log.Warn("plugin logs too fast: lines left out", "left_out", chatter+trouble, "warnings_and_errors_of_them", trouble, "lines_per_second", logRate)
 	}
 }
 
-// flush reports lines that were dropped and not yet reported.
-func (p *pluginLog) flush() {
+// close reports what is left to report. No timer runs after it.
+func (p *pluginLog) close() {
 	p.mu.Lock()
-	dropped := p.dropped
-	p.dropped = 0
+	p.closed = true
 	p.mu.Unlock()
-	p.noteDropped(dropped)
+	p.flush()
 }
 
 // drain reads lines until the stream ends. It never stops reading, whatever the lines are: a plugin whose stderr is full
 // hangs.
 func (p *pluginLog) drain(f *os.File, stream string, each func(line []byte) (consumed bool)) {
-	defer p.flush()
 	r := bufio.NewReaderSize(f, readBufSize)
 	var line []byte
 	cut := 0
 	for {
-		// A deadline, so that dropped lines are reported although the plugin has fallen silent.
-		_ = f.SetReadDeadline(time.Now().Add(dropNotice))
 		part, err := r.ReadSlice('\n')
 		room := min(len(part), maxLogLine-len(line))
 		line = append(line, part[:room]...)
@@ -142,9 +208,6 @@ func (p *pluginLog) drain(f *os.File, stream string, each func(line []byte) (con
 
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			p.flush()
 			continue
 		case err == nil || len(line) > 0:
 			if each == nil || !each(line) {
@@ -196,9 +259,7 @@ func parseLogLine(line []byte) (level hclog.Level, message string, fields []any)
 		}
 	}
 	text := printable(string(line))
-	for prefix, level := range map[string]hclog.Level{
-		"[TRACE]": hclog.Trace, "[DEBUG]": hclog.Debug, "[INFO]": hclog.Info, "[WARN]": hclog.Warn, "[ERROR]": hclog.Error,
-	} {
+	for prefix, level := range bracketed {
 		if rest, ok := strings.CutPrefix(text, prefix); ok {
 			return level, strings.TrimSpace(rest), nil
 		}

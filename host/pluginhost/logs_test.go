@@ -26,6 +26,7 @@ func drained(t *testing.T, feed func(io.Writer)) []map[string]any {
 		_ = w.Close()
 	}()
 	p.drain(r, "", nil)
+	p.close()
 	_ = r.Close()
 	var entries []map[string]any
 	for line := range strings.Lines(out.String()) {
@@ -94,7 +95,7 @@ func TestAFloodIsReadToTheEndAndCounted(t *testing.T) {
 	took := time.Since(began)
 	seen, dropped := 0, 0
 	for _, e := range entries {
-		if n, ok := e["dropped"].(json.Number); ok {
+		if n, ok := e["left_out"].(json.Number); ok {
 			count, err := n.Int64()
 			require.NoError(t, err)
 			dropped += int(count)
@@ -108,9 +109,81 @@ func TestAFloodIsReadToTheEndAndCounted(t *testing.T) {
 	t.Logf("%d lines in %s, %d of them logged", lines, took, seen)
 }
 
+func TestAWarningIsNeverHiddenBehindChatter(t *testing.T) {
+	const lines = 50_000
+	entries := drained(t, func(w io.Writer) {
+		log := hclog.New(&hclog.LoggerOptions{Output: w, JSONFormat: true, Level: hclog.Trace})
+		for i := range lines {
+			log.Debug("chatter", "i", i)
+			if i%(lines/100) == 0 {
+				log.Error("trouble", "i", i)
+				fmt.Fprintln(w, "[WARN] plain trouble")
+			}
+		}
+	})
+	count := map[any]int{}
+	for _, e := range entries {
+		count[e["@message"]]++
+	}
+	require.Equal(t, 100, count["trouble"])
+	require.Equal(t, 100, count["plain trouble"])
+	require.Less(t, count["chatter"], lines/2)
+	require.Less(t, count["plugin logs too fast: lines left out"], 10)
+}
+
+func TestLinesBelowTheHostsLevelUseNothingUp(t *testing.T) {
+	var out logBuffer
+	p := newPluginLog(hclog.New(&hclog.LoggerOptions{Output: &out, Level: hclog.Info}))
+	for range 3 * logBurst {
+		p.line([]byte(`{"@level":"debug","@message":"small talk"}`), 0, "")
+	}
+	p.line([]byte(`{"@level":"info","@message":"the one that counts"}`), 0, "")
+	p.close()
+	require.Equal(t, 1, strings.Count(out.text(), "\n"))
+	require.Contains(t, out.text(), "the one that counts")
+}
+
+func TestBigLinesUseMoreOfTheBudgetThanSmallOnes(t *testing.T) {
+	p := newPluginLog(hclog.NewNullLogger())
+	p.log.SetLevel(hclog.Trace)
+	big := []byte(strings.Repeat("x", 1<<20))
+	for range 100 {
+		p.line(big, 0, "")
+	}
+	require.Greater(t, p.chatter.leftOut, 60, "100 MiB at once are no hundred lines")
+	p.close()
+	require.Zero(t, p.chatter.leftOut)
+	require.Nil(t, p.timer)
+}
+
+func TestTheLevelIsFoundWithoutReadingTheLine(t *testing.T) {
+	for line, want := range map[string]hclog.Level{
+		`{"@level":"debug","@message":"x"}`: hclog.Debug,
+		`{"@message":"x","@level":"error"}`: hclog.Error,
+		`{"@message":"x","@level":"shout"}`: hclog.Info,
+		`{"@level":"`:                       hclog.Info,
+		`{}`:                                hclog.Info,
+		"[ERROR] x":                         hclog.Error,
+		"panic: x":                          hclog.Error,
+		"x":                                 hclog.Info,
+		`{"@message":"` + strings.Repeat("x", 8<<10) + `"`: hclog.Info,
+	} {
+		require.Equal(t, want, levelOf([]byte(line)), line)
+	}
+}
+
+func TestAHugeTextIsQuotedByItsHead(t *testing.T) {
+	said := quotable(strings.Repeat("a b\n", 25<<20))
+	require.LessOrEqual(t, len(said), longReason+len(" …"))
+	require.True(t, strings.HasSuffix(said, " …"))
+	require.Equal(t, "a …", quotable("a"+strings.Repeat(" ", 100<<10)+"b"))
+	require.Equal(t, "a b", quotable(" a\tb\n"))
+}
+
 func TestDroppedLinesAreReportedAlsoWhenThePluginFallsSilent(t *testing.T) {
 	var out logBuffer
 	p := newPluginLog(hclog.New(&hclog.LoggerOptions{Output: &out}))
+	p.notice = time.Millisecond
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	done := make(chan struct{})
@@ -121,7 +194,7 @@ func TestDroppedLinesAreReportedAlsoWhenThePluginFallsSilent(t *testing.T) {
 	for range logBurst * 2 {
 		fmt.Fprintln(w, "flood")
 	}
-	out.await(t, "lines dropped")
+	out.await(t, "lines left out")
 	_ = w.Close()
 	<-done
 	_ = r.Close()
@@ -157,7 +230,7 @@ func TestNoiseOnStdoutAndLongLinesHarmNothing(t *testing.T) {
 	w.log.await(t, "plain text on standard error")
 	w.log.await(t, "chatty: delivering 1 rows")
 	w.log.await(t, strings.Repeat("x", 1<<20))
-	w.log.await(t, "lines dropped")
+	w.log.await(t, "lines left out")
 	require.Equal(t, StateRunning, w.status("chatty").State)
 }
 

@@ -234,6 +234,7 @@ func (p *process) watch(read <-chan struct{}, outputs ...*os.File) {
 		_ = f.Close()
 	}
 	<-read
+	p.log.close()
 	p.how = p.describeEnd(err)
 	p.shakes.close()
 	close(p.dead)
