@@ -59,7 +59,7 @@ func (c *cli) check(ctx context.Context) error {
 	if len(problems) > 0 {
 		return c.refuse(problems, cfg.Warnings)
 	}
-	printProblems(c.Stderr, "Without effect:", cfg.Warnings)
+	printProblems(c.Stderr, "Warnings:", cfg.Warnings)
 	fmt.Fprintf(c.Stdout, "The configuration is right.\n  listens on  %s\n  data        %s\n", cfg.Listen, cfg.DataDir)
 	for i := range cfg.Instances {
 		in := &cfg.Instances[i]
@@ -105,7 +105,7 @@ func (c *cli) scratchHost(ctx context.Context, cfg *config.Config) (host *plugin
 		return nil, nil, fmt.Errorf("make a folder for the plugins: %w", err)
 	}
 	host, err = pluginhost.New(pluginhost.Options{
-		Dir: cfg.PluginDir, RunDir: dir, MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(),
+		Dir: cfg.PluginDir, RunDir: dir, Attach: cfg.Attached(), MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(),
 		Verify: c.scratchVerifier(ctx, cfg),
 	})
 	if err != nil {
@@ -116,12 +116,18 @@ func (c *cli) scratchHost(ctx context.Context, cfg *config.Config) (host *plugin
 
 // instances are the enabled pushers as the plugin host wants them.
 func instances(cfg *config.Config) []pluginhost.Instance {
-	list := make([]pluginhost.Instance, len(cfg.Instances))
-	for i := range cfg.Instances {
-		in := &cfg.Instances[i]
+	return pluginInstances(cfg.Instances)
+}
+
+func pluginInstances(of []config.Instance) []pluginhost.Instance {
+	list := make([]pluginhost.Instance, len(of))
+	for i := range of {
+		in := &of[i]
 		list[i] = pluginhost.Instance{
 			Name: in.Name, Plugin: in.Plugin(), Kind: protocol.KindPusher, SHA256: in.SHA256, PassEnv: in.PassEnv,
 			Prefix: in.Prefix, Vars: in.Own, HostVars: config.HostOwned(in.Prefix),
+			Limits: pluginhost.Limits{MemoryMax: int64(in.MemoryMax), CPUMax: in.CPUMax, OpenFiles: in.OpenFiles},
+			RunAs:  in.RunAs, Shared: in.Process == "shared",
 		}
 	}
 	return list
@@ -160,7 +166,7 @@ func (c *cli) refuse(problems, warnings []settings.Problem) error {
 		noun = "problem"
 	}
 	printProblems(c.Stderr, fmt.Sprintf("rivergate: %d %s with the configuration:", len(problems), noun), problems)
-	printProblems(c.Stderr, "Without effect:", warnings)
+	printProblems(c.Stderr, "Warnings:", warnings)
 	return &exitError{code: exitMistake}
 }
 

@@ -37,6 +37,9 @@ func (c *cli) clientFlags(cmd *cobra.Command) {
 func (c *cli) client() (*client, error) {
 	base := c.url
 	if base == "" {
+		if wrong := config.EnvFile(c.Environ); len(wrong) > 0 {
+			return nil, mistake("%s: %s", wrong[0].Variable, wrong[0].Reason)
+		}
 		base = config.URL(c.Environ)
 	}
 	if !strings.Contains(base, "://") {

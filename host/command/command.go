@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,7 @@ type cli struct {
 }
 
 func (c *cli) root() *cobra.Command {
+	var envFile string
 	root := &cobra.Command{
 		Use:   "rivergate",
 		Short: "Keeps rows safe and forwards them to destinations through plugin processes",
@@ -83,12 +85,16 @@ through a plugin process of its own. Configuration comes from the environment (R
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(*cobra.Command, []string) {
 			c.started = true
+			if envFile != "" {
+				c.Environ = append(slices.Clone(c.Environ), "RIVERGATE_ENV_FILE="+envFile)
+			}
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, for programs")
+	root.PersistentFlags().StringVar(&envFile, "env-file", "", "file with NAME=value lines, read below the environment (default $RIVERGATE_ENV_FILE)")
 	root.AddCommand(
-		c.serveCommand(), c.checkCommand(), c.reloadCommand(), c.pluginsCommand(), c.pluginCommand(),
+		c.serveCommand(), c.checkCommand(), c.reloadCommand(), c.pluginsCommand(), c.pluginCommand(), c.conformanceCommand(),
 		c.pushersCommand(), c.deadLettersCommand(), c.sendCommand(),
 		c.versionCommand(), c.configTableCommand(),
 	)

@@ -100,7 +100,7 @@ func TestEveryCommandIsInTheReadme(t *testing.T) {
 	c := &cli{}
 	for _, cmd := range c.root().Commands() {
 		if !cmd.Hidden && cmd.Name() != "help" && cmd.Name() != "completion" {
-			require.Contains(t, document, "`rivergate "+cmd.Name())
+			require.True(t, strings.Contains(document, "`rivergate "+cmd.Name()), "README.md does not name rivergate %s", cmd.Name())
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,8 @@ import (
 	"github.com/rivergate/rivergate/host/pluginhost"
 	"github.com/rivergate/rivergate/host/pluginstore"
 	"github.com/rivergate/rivergate/host/server"
+	"github.com/rivergate/rivergate/host/telemetry"
+	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/gateway"
 	"github.com/rivergate/rivergate/services/gateway/delivery"
 	"github.com/rivergate/rivergate/services/gateway/intake"
@@ -27,17 +30,20 @@ import (
 
 // node is a host that serves: its parts in the order in which they start. They end in the opposite order.
 //
-//	database → journal → plugins (in parallel) → delivery → gateway → listener
+//	traces → database → journal → plugins (in parallel) → delivery → gateway → listener
 type node struct {
 	cfg   *config.Config
+	load  func() (*config.Config, []settings.Problem) // reads the configuration again
 	log   hclog.Logger
 	build build
 
 	registry *prometheus.Registry
+	traces   *telemetry.Traces // nil: none
 	db       *database.DB
 	journal  *journal.Files
 	plugins  *pluginhost.Host
 	delivery *delivery.Delivery
+	reloader *reloader
 	gateway  *gateway.Service
 	server   *server.Server
 
@@ -55,6 +61,12 @@ func (n *node) open(ctx context.Context) (err error) {
 	n.registry = prometheus.NewRegistry()
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.buildInfo())
 
+	n.traces, err = telemetry.Open(ctx, telemetry.Options{
+		Endpoint: n.cfg.TracesEndpoint, Sample: n.cfg.TracesSample, Version: n.build.Version, Log: n.log.Named("traces"),
+	})
+	if err != nil {
+		return err
+	}
 	if n.db, err = database.Open(ctx, filepath.Join(n.cfg.DataDir, "rivergate.db")); err != nil {
 		return err
 	}
@@ -75,27 +87,25 @@ func (n *node) open(ctx context.Context) (err error) {
 		return err
 	}
 	n.plugins, err = pluginhost.New(pluginhost.Options{
-		Verify: verify,
 		Dir: n.cfg.PluginDir, RunDir: filepath.Join(n.cfg.DataDir, "run"), MTLS: n.cfg.PluginMTLS, HostVersion: n.build.Version,
+		Verify: verify, Attach: n.cfg.Attached(), Wrap: n.cfg.Traced().Wrap(),
 		StopTimeout: n.cfg.ShutdownTimeout, Log: n.log.Named("plugin"), Registry: n.registry,
 	})
 	if err != nil {
 		return err
 	}
-	pushers := make([]delivery.Pusher, len(n.cfg.Instances))
-	for i := range n.cfg.Instances {
-		pushers[i] = n.cfg.Instances[i].Pusher
-		pushers[i].Destination = n.plugins.Destination(n.cfg.Instances[i].Name)
-	}
+	n.reloader = newReloader(n.cfg)
+	n.reloader.log, n.reloader.load, n.reloader.plugins = n.log.Named("reload"), n.load, n.plugins
 	n.delivery, err = delivery.Open(ctx, delivery.Options{
-		Journal: n.journal, DB: n.db, Pushers: pushers, DeadLettersMaxBytes: int64(n.cfg.DeadLettersMax),
+		Journal: n.journal, DB: n.db, Pushers: n.reloader.pushers(n.cfg.Instances), DeadLettersMaxBytes: int64(n.cfg.DeadLettersMax),
 		OrgMaxBacklog: n.cfg.OrgMaxBacklog, Log: n.log.Named("delivery"), Registry: n.registry,
 	})
 	if err != nil {
 		return err
 	}
+	n.reloader.delivery = n.delivery
 	n.gateway, err = gateway.New(gateway.Options{
-		Journal: n.journal, Delivery: n.delivery, Plugins: pluginList{n.plugins}, Hold: n.cfg.GatewayHold,
+		Journal: n.journal, Delivery: n.delivery, Plugins: pluginList{n.plugins, n.reloader}, Hold: n.cfg.GatewayHold, Tracer: n.traces.Tracer(),
 		Keys: keyRules[n.cfg.GatewayKeys], MaxRows: n.cfg.GatewayMaxRows, MaxBody: int64(n.cfg.GatewayMaxBody),
 		Log: n.log.Named("gateway"), Registry: n.registry,
 	})
@@ -115,8 +125,12 @@ func (n *node) open(ctx context.Context) (err error) {
 // keyRules are the words of RIVERGATE_GATEWAY_KEYS.
 var keyRules = map[string]intake.Keys{"warn": intake.KeysWarn, "strict": intake.KeysStrict, "off": intake.KeysOff}
 
-// run serves until ctx ends. listening is called once the address is known.
-func (n *node) run(ctx context.Context, listening func(net.Addr)) error {
+// reloadTime bounds a reload that a signal asked for: starting plugins, and draining their predecessors.
+const reloadTime = 2 * time.Minute
+
+// run serves until ctx ends. listening is called once the address is known; each signal of hangups makes it read the
+// configuration again.
+func (n *node) run(ctx context.Context, hangups <-chan os.Signal, listening func(net.Addr)) error {
 	// Bound before the plugins start: an address that is taken is told at once, and clients wait in line for the start.
 	listener, err := n.server.Listen(ctx)
 	if err != nil {
@@ -137,7 +151,28 @@ func (n *node) run(ctx context.Context, listening func(net.Addr)) error {
 		n.beginStop()
 	})
 	defer stop()
+	defer n.reloadOn(ctx, hangups)()
 	return n.server.Serve(ctx, listener)
+}
+
+// reloadOn reads the configuration again at each signal, until ctx ends. wait returns when the last one is done.
+func (n *node) reloadOn(ctx context.Context, hangups <-chan os.Signal) (wait func()) {
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+			}
+			within, cancel := context.WithTimeout(ctx, reloadTime)
+			if _, err := n.reloader.reload(within); err != nil && ctx.Err() == nil {
+				n.log.Error("configuration not read again", "error", err)
+			}
+			cancel()
+		}
+	})
+	return reloads.Wait
 }
 
 // startDelivery lets delivery run until close ends it.
@@ -195,8 +230,15 @@ func (n *node) close(ctx context.Context) error {
 	if n.db != nil {
 		errs = append(errs, n.db.Close())
 	}
+	// The last, since all others make spans. The rows do not wait for it, only the end of the process does, and not long.
+	last, cancel := context.WithTimeout(ctx, tracesEndTime)
+	defer cancel()
+	errs = append(errs, n.traces.Close(last))
 	return errors.Join(errs...)
 }
+
+// tracesEndTime is for sending the traces that wait when the host ends.
+const tracesEndTime = 2 * time.Second
 
 // notReady is what keeps the host from taking rows now.
 func (n *node) notReady() []server.NotReady {
@@ -229,7 +271,10 @@ func (n *node) buildInfo() prometheus.Collector {
 }
 
 // pluginList is the plugin host as the gateway's routes want it.
-type pluginList struct{ host *pluginhost.Host }
+type pluginList struct {
+	host     *pluginhost.Host
+	reloader *reloader
+}
 
 // Status lists the instances, and the binaries of the plugin folder that none of them runs.
 func (l pluginList) Status() []gateway.Plugin {
@@ -241,6 +286,8 @@ func (l pluginList) Status() []gateway.Plugin {
 			Name: s.Name, Kind: string(s.Kind), Binary: filepath.Base(s.Binary), Version: s.Version, Protocol: s.Protocol, SHA256: s.SHA256,
 			State: string(s.State), Reason: s.Reason, Capabilities: s.Capabilities, ConfigSchema: s.ConfigSchema,
 			Restarts: s.Restarts, PID: s.PID, RSSBytes: s.RSSBytes, LastError: s.LastError,
+			Condition: s.Condition, Phase: s.Phase, Trust: string(s.Trust), Limits: (*gateway.PluginLimits)(s.Limits),
+			SharedWith: s.SharedWith, Attached: s.Attached,
 		})
 	}
 	return list
@@ -253,4 +300,9 @@ func (l pluginList) Reload(ctx context.Context, name string) error {
 		return fmt.Errorf("%w: %s", gateway.ErrUnknownPlugin, name)
 	}
 	return err
+}
+
+// ReloadAll reads the configuration again.
+func (l pluginList) ReloadAll(ctx context.Context) (gateway.Reloading, error) {
+	return l.reloader.reload(ctx)
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -28,6 +29,8 @@ type pusher struct {
 	RowsPerSecond  float64 `json:"rows_per_second"`
 	Restarts       int64   `json:"restarts"`
 	LastError      string  `json:"last_error"`
+	Condition      string  `json:"condition"`
+	ConditionWhy   string  `json:"condition_reason"`
 }
 
 // stateTones are the states of pushers and plugins as api.md names them.
@@ -98,17 +101,14 @@ func (c *cli) listPushers(cmd *cobra.Command) error {
 	}
 	rows := make([][]cell, len(list.Pushers))
 	for i, p := range list.Pushers {
-		why := p.Reason
-		if why == "" {
-			why = p.LastError
-		}
+		why := cmp.Or(p.Reason, p.ConditionWhy, p.LastError)
 		rows[i] = []cell{
-			text(p.Name), {text: p.State, tone: stateTones[p.State]}, number(count(p.LagRows)), number(lagSize(p)),
+			text(p.Name), {text: p.State, tone: stateTones[p.State]}, {text: p.Condition, tone: doubtful}, number(count(p.LagRows)), number(lagSize(p)),
 			number(age(time.Duration(p.OldestAgeMS) * time.Millisecond)), number(rate(p.RowsPerSecond)),
 			number(count(p.DeliveredTotal)), number(count(p.DeadTotal)), number(count(p.Restarts)), text(short(why, 100)),
 		}
 	}
-	c.table([]string{"NAME", "STATE", "WAITING", "BYTES", "OLDEST", "RATE", "DELIVERED", "DEAD", "RESTARTS", "WHY"}, rows)
+	c.table([]string{"NAME", "STATE", "CONDITION", "WAITING", "BYTES", "OLDEST", "RATE", "DELIVERED", "DEAD", "RESTARTS", "WHY"}, rows)
 	return nil
 }
 

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -22,7 +24,9 @@ func (c *cli) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the host: take rows, keep them, forward them",
-		Long: `Run the host until SIGTERM or SIGINT. Configuration comes from the environment; rivergate check validates it.
+		Long: `Run the host until SIGTERM or SIGINT. Configuration comes from the environment and from the env file that
+RIVERGATE_ENV_FILE or --env-file names; rivergate check validates it. SIGHUP reads the file again and changes only the
+instances whose configuration changed.
 
 A signal ends it in good order within RIVERGATE_SHUTDOWN_TIMEOUT: no more requests, those that run are finished, plugins
 finish what they have. A second signal ends it at once. Either way no accepted row is lost: what was not delivered is
@@ -57,23 +61,27 @@ func (c *cli) serve(ctx context.Context, hints bool) (err error) {
 	}
 	log := c.logger(cfg)
 	for _, w := range cfg.Warnings {
-		log.Warn("variable without effect", "variable", w.Variable, "reason", w.Reason, "nearest", w.Nearest)
+		log.Warn("configuration", "variable", w.Variable, "reason", w.Reason, "nearest", w.Nearest)
 	}
 	if c.env("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(cfg.MemoryLimit))
 	}
 
+	// From here on a hang-up no longer ends the process; one that comes while the host starts is answered after that.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	release, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
 
-	n := &node{cfg: cfg, log: log, build: c.build()}
+	n := &node{cfg: cfg, log: log, build: c.build(), load: func() (*config.Config, []settings.Problem) { return config.Load(c.Environ) }}
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.close(ctx))
 	}
-	err = n.run(ctx, func(address net.Addr) {
+	err = n.run(ctx, hangups, func(address net.Addr) {
 		if hints {
 			c.printHints(cfg, address)
 		}

@@ -190,6 +190,13 @@ func (s *Service) pluginRoutes() []api.Route {
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[PluginList]{}}}, Handler: s.listPlugins,
 		},
 		{
+			Method: http.MethodPost, Path: "/api/v1/plugins/reload", ID: "reloadPlugins", Tag: tagPlugins,
+			Summary: "Read the configuration again",
+			About:   "What SIGHUP does. Only instances whose configuration changed are touched, and the answer lists them. With problems nothing changes, and details.errors lists all of them.",
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Reloading]{}}},
+			Errors:  []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable}, Handler: s.reloadAll,
+		},
+		{
 			Method: http.MethodPost, Path: "/api/v1/plugins/{name}/reload", ID: "reloadPlugin", Tag: tagPlugins,
 			Summary: "Swap a running plugin for the binary that is on disk now",
 			About:   "Starts the new binary, checks it, moves work over, drains the old one. When the new one does not start, the old one stays and the answer says why.",

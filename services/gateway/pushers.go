@@ -37,6 +37,10 @@ type Pusher struct {
 	RowsPerSecond  float64 `json:"rows_per_second" required:"true" description:"Delivered, over the last 10 s."`
 	Restarts       int     `json:"restarts" required:"true"`
 	LastError      string  `json:"last_error" required:"true"`
+	Window         int     `json:"window" required:"true" description:"Batches in flight that are allowed now; fewer than configured while it is slow."`
+	// Delivery's word on the plugin, else the plugin host's.
+	Condition       string `json:"condition" required:"true" enum:",unhealthy,silent,slow,stuck" description:"Empty: well. slow: it acknowledges too slowly for its window, which is lowered; stuck: it was ended since it did not get on with a batch; silent: it answers no health check; unhealthy: it says so itself."`
+	ConditionReason string `json:"condition_reason" required:"true"`
 }
 
 // PusherList is the answer of GET /api/v1/gateway/pushers.
@@ -59,13 +63,15 @@ const (
 	stateFailed     = "failed"
 	stateStopped    = "stopped"
 	stateForgotten  = "forgotten"
+
+	kindPusher = "pusher"
 )
 
 // pushers joins both sides by name.
 func (s *Service) pushers() []Pusher {
 	processes := map[string]Plugin{}
 	for _, p := range s.plugins.Status() {
-		if p.Kind == "pusher" {
+		if p.Kind == kindPusher {
 			processes[p.Name] = p
 		}
 	}
@@ -83,6 +89,10 @@ func join(d delivery.Status, p Plugin) Pusher {
 		LagRows: d.LagRows, LagBytes: d.LagBytes, OldestAgeMS: d.OldestAge.Milliseconds(),
 		DeliveredTotal: d.DeliveredTotal, DeadTotal: d.DeadTotal,
 		RowsPerSecond: math.Round(d.RowsPerSecond*100) / 100, Restarts: p.Restarts, LastError: d.LastError,
+		Window: d.Window, Condition: d.Condition, ConditionReason: d.ConditionReason,
+	}
+	if out.Condition == "" && p.Condition != "" {
+		out.Condition, out.ConditionReason = p.Condition, p.Reason
 	}
 	if out.LastError == "" {
 		out.LastError = p.LastError

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,8 +52,10 @@ func TestADeliveryThatTheJournalHasLetGo(t *testing.T) {
 
 // host plays the plugin host.
 type host struct {
-	list   []Plugin
-	reload error
+	list      []Plugin
+	reload    error
+	reloading Reloading
+	cut       error
 }
 
 func (h host) Status() []Plugin { return h.list }
@@ -62,16 +65,18 @@ func (h host) Reload(_ context.Context, name string) error {
 	}
 	return h.reload
 }
+func (h host) ReloadAll(context.Context) (Reloading, error) { return h.reloading, h.cut }
 
 func TestPushersAreShownWithTheirProcesses(t *testing.T) {
 	r := newRig(t, func(o *Options, p *pushers) {
 		o.Plugins = host{list: []Plugin{
 			{Name: "file", Kind: "pusher", Binary: "rivergate-pusher-file", Version: "1.2", SHA256: "ab", State: "running", Restarts: 3},
 			{Name: "http", Kind: "pusher", State: "running"}, {Name: "pg", Kind: "pusher", State: "crash_loop", Reason: "exit status 2", LastError: "boom"},
-			{Name: "held", Kind: "pusher", State: "running"}, {Name: "old", Kind: "storage", State: "running"},
+			{Name: "held", Kind: "pusher", State: "running", Condition: "silent", Reason: "no answer"}, {Name: "old", Kind: "storage", State: "running"},
 		}}
 		p.statuses = []delivery.Status{
-			{Name: "file", LagRows: 5, LagBytes: 50, OldestAge: 1500 * time.Millisecond, DeliveredTotal: 7, DeadTotal: 1, RowsPerSecond: 2.345, LastError: "once"},
+			{Name: "file", LagRows: 5, LagBytes: 50, OldestAge: 1500 * time.Millisecond, DeliveredTotal: 7, DeadTotal: 1, RowsPerSecond: 2.345, LastError: "once",
+				Window: 2, Condition: "slow", ConditionReason: "a batch takes 40s"},
 			{Name: "http", Blocked: "credentials are wrong"}, {Name: "pg"}, {Name: "held", Paused: true}, {Name: "old", Disabled: true}, {Name: "lost"},
 		}
 	})
@@ -79,7 +84,12 @@ func TestPushersAreShownWithTheirProcesses(t *testing.T) {
 	require.Equal(t, Pusher{
 		Name: "file", Binary: "rivergate-pusher-file", Version: "1.2", SHA256: "ab", State: "running", LagRows: 5, LagBytes: 50, OldestAgeMS: 1500,
 		DeliveredTotal: 7, DeadTotal: 1, RowsPerSecond: 2.35, Restarts: 3, LastError: "once",
+		Window: 2, Condition: "slow", ConditionReason: "a batch takes 40s",
 	}, list[0])
+	require.Equal(t, "silent: no answer", list[3].Condition+": "+list[3].ConditionReason, "the plugin host's word, where delivery has none")
+	plugins := data[PluginList](r.do(http.MethodGet, "/api/v1/plugins", "")).Plugins
+	require.Equal(t, 2, plugins[0].Window)
+	require.Equal(t, "slow", plugins[0].Condition)
 	states := map[string]string{}
 	for _, p := range list {
 		states[p.Name] = p.State + ": " + p.Reason
@@ -115,6 +125,44 @@ func TestPluginsAreListedAndReloaded(t *testing.T) {
 	h.reload = errors.New("exit status 3 before the handshake")
 	r = newRig(t, func(o *Options, _ *pushers) { o.Plugins = h })
 	require.Contains(t, r.post("/api/v1/plugins/file/reload", "").refused(502).Message, "exit status 3")
+}
+
+func TestPluginsAreShownWithTheirLimitsAndTrust(t *testing.T) {
+	limits := &PluginLimits{MemoryMax: 1 << 28, By: "cgroup v2", NotEnforced: []string{"cpu_max"}}
+	h := host{list: []Plugin{{
+		Name: "file", Kind: "pusher", State: "running", Condition: "silent", Reason: "no answer", Phase: "upgrading", Trust: "locked, signed",
+		Limits: limits, SharedWith: []string{"lake"}, Attached: "127.0.0.1:7000",
+	}, {Name: "plain", Kind: "pusher", State: "running"}}}
+	r := newRig(t, func(o *Options, _ *pushers) { o.Plugins = h })
+	a := r.do(http.MethodGet, "/api/v1/plugins", "")
+	list := data[PluginList](a).Plugins
+	want := h.list[0]
+	want.Capabilities = []string{}
+	require.Equal(t, want, list[0])
+	require.Contains(t, string(a.body), `"limits":{"memory_max":268435456,"by":"cgroup v2","not_enforced":["cpu_max"]}`)
+	require.NotContains(t, string(a.body[bytes.Index(a.body, []byte(`"plain"`)):]), "limits", "what does not hold is left out")
+}
+
+func TestTheConfigurationIsReadAgain(t *testing.T) {
+	const path = "/api/v1/plugins/reload"
+	h := host{reloading: Reloading{Started: []string{"lake"}, Failed: map[string]string{"file": "exit status 2"}, NeedsRestart: []string{"RIVERGATE_LISTEN"}}}
+	r := newRig(t, func(o *Options, _ *pushers) { o.Plugins = h })
+	a := r.post(path, "")
+	require.JSONEq(t, `{"started":["lake"],"stopped":[],"replaced":[],"changed":[],"unchanged":[],"failed":{"file":"exit status 2"},
+		"needs_restart":["RIVERGATE_LISTEN"],"warnings":[],"problems":[]}`, string(data[json.RawMessage](a)))
+
+	h = host{reloading: Reloading{Problems: []ConfigProblem{
+		{Variable: "PLUGIN_FIEL_ENABLED", Reason: "there is no plugin fiel", Nearest: "PLUGIN_FILE_ENABLED"}, {Variable: "RIVERGATE_LISTEN", Reason: "has no port"},
+	}}}
+	r = newRig(t, func(o *Options, _ *pushers) { o.Plugins = h })
+	refused := r.post(path, "").refused(422)
+	require.Contains(t, refused.Message, "nothing was changed")
+	require.Equal(t, []api.FieldError{
+		{Field: "PLUGIN_FIEL_ENABLED", Reason: "there is no plugin fiel; did you mean PLUGIN_FILE_ENABLED?"}, {Field: "RIVERGATE_LISTEN", Reason: "has no port"},
+	}, refused.Details.Errors)
+
+	r = newRig(t, func(o *Options, _ *pushers) { o.Plugins = host{cut: context.DeadlineExceeded} })
+	r.post(path, "").refused(503)
 }
 
 const lettersPath = "/api/v1/gateway/dead-letters"
