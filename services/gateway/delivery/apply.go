@@ -22,9 +22,9 @@ type Changes struct{ Started, Stopped, Changed, Unchanged []string }
 //     settled is sent again, and no acknowledgement of its old stream is open when the new one starts;
 //   - the others are not touched.
 //
-// A pusher that ends has its TIMEOUT for what is in flight; then its process counts as wedged. When ctx ends earlier, that
-// time is cut to a few seconds and nothing is killed; what Apply has begun it completes all the same. Several calls wait for
-// one another. An error of the list itself changes nothing. Any other names a pusher that could not be started: it is not
+// A pusher that ends takes the acknowledgements of all that is in flight; one that gets none for its TIMEOUT is wedged, as
+// ever. When ctx ends earlier, that is cut to a few seconds and nothing is killed; what Apply has begun it completes all the
+// same. Several calls wait for one another. An error of the list itself changes nothing. Any other names a pusher that could not be started: it is not
 // enabled then, and another Apply tries it again. Errors: ErrEnded.
 func (d *Delivery) Apply(ctx context.Context, pushers []Pusher) (Changes, error) {
 	wanted, err := d.prepare(pushers)

@@ -146,8 +146,8 @@ func TestAChangeSendsNothingAgainThatWasSettledBeyondTheCursor(t *testing.T) {
 
 func TestAChangeWaitsForWhatIsInFlightAndLosesNoOrder(t *testing.T) {
 	in(t, func(t *testing.T) {
-		f := newFake(func(*process, *protocol.Batch) reaction {
-			<-time.After(10 * time.Second)
+		f := newFake(func(p *process, _ *protocol.Batch) reaction {
+			p.takes(10 * time.Second)
 			return reaction{}
 		})
 		p := pusher("http", f)
@@ -446,7 +446,7 @@ func TestNoChangeOfThePushersLosesARow(t *testing.T) {
 					if calm.Load() {
 						return reaction{}
 					}
-					<-time.After(time.Duration(chance.IntN(20)) * time.Millisecond)
+					p.takes(time.Duration(chance.IntN(20)) * time.Millisecond)
 					if chance.IntN(1000) < crash {
 						return reaction{crash: "signal: killed"}
 					}

@@ -64,6 +64,8 @@ type chain struct {
 	stopping  bool
 	leaving   bool // stopping while the host runs on
 	paused    bool
+	stuck     string // why its last process was killed as wedged, until it gets on
+	pace      pace
 	lastErr   string
 	rate      rate
 	waiters   []*waiter
@@ -196,8 +198,8 @@ func (c *chain) run(ctx context.Context) {
 			c.locked(func(now time.Time) {
 				c.leaving = !c.stopping
 				c.stopping = true
-				if c.leaving {
-					c.retire(now, c.Timeout)
+				if s := c.session; c.leaving && s != nil {
+					c.close(s, time.Time{}) // as long as it gets on: its rows must not go out again while it is at work on them
 				}
 			})
 		case chunk := <-chunks:
@@ -225,13 +227,8 @@ func (c *chain) step(now time.Time) time.Duration {
 	if s := c.session; s != nil {
 		switch {
 		case !s.deadline.IsZero() && !now.Before(s.deadline):
-			if c.leaving && len(c.inflight) > 0 && s.wedged == "" && s.lied == "" {
-				// Its successor sends these rows again: this process must not be at work on them still.
-				c.wedged(now)
-				break
-			}
 			c.end(event{session: s, err: errors.New("the stream did not end in time")}, now)
-		case len(c.inflight) > 0 && !s.closing && now.Sub(s.progress) >= c.Timeout:
+		case c.watched(s) && c.overdue(s, now):
 			c.wedged(now)
 		}
 	}
@@ -254,8 +251,8 @@ func (c *chain) quiet(now time.Time) time.Duration {
 	if !s.deadline.IsZero() {
 		until(s.deadline)
 	}
-	if len(c.inflight) > 0 && !s.closing {
-		until(s.progress.Add(c.Timeout))
+	if c.watched(s) {
+		until(c.expires(s))
 	}
 	if !c.maySend() {
 		return wait

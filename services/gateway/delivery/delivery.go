@@ -112,4 +112,8 @@ type Status struct {
 	DeadTotal      uint64
 	RowsPerSecond  float64 // delivered, over the last 10 s
 	LastError      string
+
+	Window          int    // batches that may be in flight now
+	Condition       string // empty: it keeps up; "slow": its window is lowered; "stuck": it was killed, and has not got on since
+	ConditionReason string
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -108,6 +109,14 @@ func (p *process) work() {
 		case <-p.dead:
 			return
 		}
+	}
+}
+
+// takes passes time, or ends with the process.
+func (p *process) takes(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-p.dead:
 	}
 }
 

@@ -27,8 +27,13 @@ type answer struct {
 func (c *chain) acknowledge(ack protocol.Ack, now time.Time) error {
 	s := c.session
 	switch {
+	case ack.Working && len(ack.Outcomes) > 0:
+		return fmt.Errorf("said that it is at work on a batch, with outcomes")
 	case ack.ThroughSeq > s.sent.Load():
 		return fmt.Errorf("acknowledged batch %d, but only %d were sent", ack.ThroughSeq, s.sent.Load())
+	case ack.Working: // acknowledges nothing, and may have met an acknowledgement on its way
+		s.progress = now
+		return nil
 	case ack.ThroughSeq < s.through:
 		return fmt.Errorf("acknowledged batch %d after batch %d", ack.ThroughSeq, s.through)
 	case ack.Window < 0:
@@ -50,7 +55,9 @@ func (c *chain) acknowledge(ack protocol.Ack, now time.Time) error {
 	if n == 0 {
 		return nil
 	}
-	s.progress, s.acked = now, true
+	s.progress, s.advanced, s.acked = now, now, true
+	c.stuck = ""
+	c.keepPace(acked, now)
 	t := tally{stalled: true}
 	for _, b := range acked {
 		t.rows += b.rows

@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -29,12 +28,13 @@ type session struct {
 	sent     atomic.Uint64 // seq of the last batch given to Send
 	finished chan struct{} // closed when the chain is done with it
 
-	seq      uint64 // of the last batch put into the outbox
-	through  uint64 // acknowledged
-	window   int    // that the plugin wants; 0: it said nothing
-	progress time.Time
+	seq      uint64    // of the last batch put into the outbox
+	through  uint64    // acknowledged
+	window   int       // that the plugin wants; 0: it said nothing
+	progress time.Time // last acknowledgement, word of being at work, or batch sent with nothing in flight
+	advanced time.Time // the same without the words
 	closing  bool      // no more batches: retired, killed or failed
-	deadline time.Time // when closing: it must have ended by then
+	deadline time.Time // when closing: it must have ended by then; zero: as long as it gets on
 	wedged   string    // why it was killed: it acknowledges nothing
 	lied     string    // why it was killed: it broke the protocol
 	acked    bool      // anything at all
@@ -162,7 +162,7 @@ func (c *chain) tell(e event) bool {
 
 // opened takes over a new stream.
 func (c *chain) opened(s *session, now time.Time) {
-	s.progress = now
+	s.progress, s.advanced = now, now
 	c.session = s
 	if c.stopping {
 		c.retire(now, 0)
@@ -174,6 +174,14 @@ func (c *chain) window() int {
 	if c.hold.kind != holdNone {
 		return 1 // one batch finds out whether the destination is well again
 	}
+	if w := c.fullWindow(); c.pace.allowed == 0 || w < c.pace.allowed {
+		return w
+	}
+	return c.pace.allowed
+}
+
+// fullWindow is how many the configuration and the plugin allow.
+func (c *chain) fullWindow() int {
 	w := min(c.Window, maxWindow)
 	if s := c.session; s != nil && s.window > 0 {
 		w = min(w, s.window)
@@ -215,7 +223,7 @@ func (c *chain) dispatch(b *batch, now time.Time) {
 	s.seq++
 	b.seq, b.sent, b.epoch, b.probe = s.seq, now, c.epoch, c.hold.kind != holdNone
 	if len(c.inflight) == 0 {
-		s.progress = now
+		s.progress, s.advanced = now, now
 	}
 	c.inflight = append(c.inflight, b)
 	frames := make([]protocol.Frame, len(b.pieces))
@@ -261,16 +269,6 @@ func (c *chain) retire(now time.Time, grace time.Duration) {
 		c.close(c.session, now.Add(grace))
 		c.session.deadline = now.Add(grace)
 	}
-}
-
-// wedged ends a process that acknowledges nothing.
-func (c *chain) wedged(now time.Time) {
-	s := c.session
-	s.wedged = fmt.Sprintf("no acknowledgement for %s", c.Timeout)
-	c.log.Error("the plugin is wedged and is killed", "reason", s.wedged, "in_flight", len(c.inflight))
-	c.lastErr = s.wedged
-	c.close(s, now.Add(endGrace))
-	c.kill(s, s.wedged)
 }
 
 // broken ends a process that does not keep to the protocol. No row is blamed; the pusher goes on with a pause.

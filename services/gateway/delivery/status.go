@@ -35,6 +35,8 @@ func (c *chain) status() Status {
 	c.mu.Lock()
 	s := Status{Name: c.Name, Paused: c.paused, Blocked: c.blocked(), Cursor: c.settled.cursor, DeliveredTotal: c.totals.delivered,
 		SkippedTotal: c.totals.skipped, DeadTotal: c.totals.dead, RowsPerSecond: c.rate.perSecond(time.Now()), LastError: c.lastErr}
+	s.Condition, s.ConditionReason = c.condition()
+	s.Window = c.window()
 	c.mu.Unlock()
 	c.d.lag(&s)
 	return s
