@@ -196,12 +196,14 @@ func (r *reader) wrong(format string, args ...any) error {
 
 func (r *reader) broken(err error) error {
 	offset := r.json.InputOffset()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return r.at(int64(len(r.text)), errors.New("it ends in the middle"))
+	}
 	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		offset = syntax.Offset
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		offset, err = int64(len(r.text)), errors.New("it ends in the middle")
+	if errors.As(err, &syntax) {
+		// The offset is behind the last token that was read, and the mistake is what follows.
+		rest := r.text[min(offset, int64(len(r.text))):]
+		offset += int64(len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:")))
 	}
 	return r.at(offset, err)
 }
