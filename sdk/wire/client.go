@@ -36,6 +36,9 @@ func newClient(conn grpc.ClientConnInterface, version uint32) *client {
 	return c
 }
 
+// answer bounds what a plugin answers to a call.
+var answer = grpc.MaxCallRecvMsgSize(maxAnswer)
+
 type client struct {
 	base    pluginv1.BaseClient
 	pusher1 pluginv1.PusherClient
@@ -48,7 +51,7 @@ type client struct {
 func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.Hello, error) {
 	m, err := c.base.Handshake(ctx, &pluginv1.HandshakeRequest{
 		ProtocolVersions: host.Versions, Capabilities: texts(host.Capabilities), Limits: limitsOut(host.Limits), HostVersion: text(host.Software),
-	})
+	}, answer)
 	if err != nil {
 		return protocol.Hello{}, fromStatus(ctx, "handshake", err)
 	}
@@ -62,7 +65,7 @@ func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.H
 }
 
 func (c *client) Describe(ctx context.Context) (protocol.Description, error) {
-	m, err := c.base.Describe(ctx, &pluginv1.DescribeRequest{})
+	m, err := c.base.Describe(ctx, &pluginv1.DescribeRequest{}, answer)
 	if err != nil {
 		return protocol.Description{}, fromStatus(ctx, "describe", err)
 	}
@@ -77,7 +80,7 @@ func (c *client) Describe(ctx context.Context) (protocol.Description, error) {
 }
 
 func (c *client) Configure(ctx context.Context, instance string, config json.RawMessage) ([]protocol.ConfigProblem, error) {
-	m, err := c.base.Configure(ctx, &pluginv1.ConfigureRequest{InstanceId: instance, Config: config})
+	m, err := c.base.Configure(ctx, &pluginv1.ConfigureRequest{InstanceId: instance, Config: config}, answer)
 	if err != nil {
 		return nil, fromStatus(ctx, "configure "+instance, err)
 	}
@@ -89,7 +92,7 @@ func (c *client) Configure(ctx context.Context, instance string, config json.Raw
 }
 
 func (c *client) Health(ctx context.Context, instance string) error {
-	m, err := c.base.Health(ctx, &pluginv1.HealthRequest{InstanceId: instance})
+	m, err := c.base.Health(ctx, &pluginv1.HealthRequest{InstanceId: instance}, answer)
 	if err != nil {
 		return fromStatus(ctx, "health of "+instance, err)
 	}
@@ -104,7 +107,7 @@ func (c *client) Health(ctx context.Context, instance string) error {
 }
 
 func (c *client) Drain(ctx context.Context, instance string) error {
-	_, err := c.base.Drain(ctx, &pluginv1.DrainRequest{InstanceId: instance})
+	_, err := c.base.Drain(ctx, &pluginv1.DrainRequest{InstanceId: instance}, answer)
 	return fromStatus(ctx, "drain "+instance, err)
 }
 

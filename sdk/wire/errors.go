@@ -38,6 +38,9 @@ func fromStatus(ctx context.Context, doing string, err error) error {
 	if !ok {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
+	if err := oversized(st); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 	switch st.Code() {
 	case codes.Unavailable, codes.Canceled, codes.Aborted:
 		return fmt.Errorf("%s: %w: %s", doing, ErrGone, st.Message())

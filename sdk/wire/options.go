@@ -37,6 +37,7 @@ func DialOptions() []grpc.DialOption {
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(protocol.MaxMessage),
 			grpc.MaxCallSendMsgSize(protocol.MaxMessage),
+			grpc.ForceCodecV2(newGuard()),
 		),
 	}
 }
