@@ -22,19 +22,45 @@
 //	mute           never answers Describe
 //	deaf-drain     never answers Drain
 //	tcp            no lie: it serves on TCP, without go-plugin
+//
+// These are for the conformance suite, each the break of one rule:
+//
+//	prints         prints on standard output before the handshake
+//	changing       describes itself in another way in each process
+//	strict         refuses messages with fields that it does not know
+//	careless       has a strict schema, and takes every configuration
+//	any-instance   knows every instance
+//	twice          gives two outcomes for one row
+//	huge-ack       acknowledges with a message of 65 MiB
+//	unordered      delivers rows behind one of the same uuid that it failed
+//	greedy         acknowledges only when it has two batches
+//	no-repeat      dies when a row comes again
+//	no-reconfigure dies when an instance is configured again
+//	leaves-out     ends a closed stream without acknowledging what it has (in the rule drain)
+//	remembers      knows an instance after it was drained
+//	stale-lock     does not start when it was killed before
+//	exclusive      does not start while another runs
+//	one-slot       says that it serves several instances, and serves the last one
+//	choosy         dies on a row that is no object
+//	small          receives 4 MiB and no more
+//	ignores-term   runs on after SIGTERM
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1" //nolint:depguard // package wire would not let it lie
@@ -43,7 +69,8 @@ import (
 )
 
 func main() {
-	l := &liar{lie: os.Getenv("LIE")}
+	l := &liar{lie: os.Getenv("LIE"), seen: map[uint64]bool{}}
+	l.behave()
 	if l.lie == "tcp" && os.Getenv(wire.EnvCookie) == wire.CookieValue {
 		if err := serveTCP(l); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -51,11 +78,17 @@ func main() {
 		}
 		return
 	}
+	if l.lie == "prints" {
+		fmt.Println("lying 1.0.0, a banner that nobody asked for")
+	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: map[int]plugin.PluginSet{protocol.Version1: {wire.Name: l}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, wire.ServerOptions()...)...)
+			if l.lie != "small" {
+				opts = append(opts, wire.ServerOptions()...)
+			}
+			return grpc.NewServer(opts...)
 		},
 	})
 }
@@ -66,6 +99,10 @@ type liar struct {
 	pluginv1.UnimplementedPusherServer
 	lie    string
 	health atomic.Int64
+
+	configured instances
+	mu         sync.Mutex
+	seen       map[uint64]bool // positions
 }
 
 func (l *liar) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
@@ -83,10 +120,17 @@ func (l *liar) Handshake(context.Context, *pluginv1.HandshakeRequest) (*pluginv1
 	if l.lie == "version" {
 		version = 99
 	}
-	return &pluginv1.HandshakeResponse{ProtocolVersion: version, Sdk: "lies"}, nil
+	return &pluginv1.HandshakeResponse{ProtocolVersion: version, Sdk: "lies", Capabilities: l.capabilities()}, nil
 }
 
-func (l *liar) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
+func (l *liar) capabilities() []string {
+	if l.lie == "one-slot" {
+		return []string{protocol.CapInstances}
+	}
+	return nil
+}
+
+func (l *liar) Describe(_ context.Context, m *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
 	d := &pluginv1.DescribeResponse{
 		Name: "lying", Version: "1.0.0", Kind: pluginv1.Kind_KIND_PUSHER, ConfigSchema: []byte(`{"type":"object"}`),
 		NeedsTrigger: l.lie == "trigger",
@@ -98,18 +142,38 @@ func (l *liar) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1.D
 		d.Kind = pluginv1.Kind_KIND_ENGINE
 	case "schema":
 		d.ConfigSchema = []byte(`{"type": 12}`)
+	case "changing":
+		d.Summary = fmt.Sprintf("I am process %d.", os.Getpid())
+	case "careless":
+		d.ConfigSchema = []byte(`{"type":"object","properties":{"path":{"type":"string"}},"additionalProperties":false}`)
+	case "strict":
+		if len(m.ProtoReflect().GetUnknown()) > 0 {
+			return nil, status.Error(codes.InvalidArgument, "what is this?")
+		}
 	}
 	return d, nil
 }
 
-func (l *liar) Configure(context.Context, *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
+func (l *liar) Configure(_ context.Context, m *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
 	if l.lie == "refuses" {
-		return &pluginv1.ConfigureResponse{Problems: []*pluginv1.ConfigProblem{{Field: "path", Reason: "cannot be written"}}}, nil
+		return problem("cannot be written"), nil
+	}
+	if l.lie == "stale-lock" || l.lie == "exclusive" {
+		if why := l.configured.take(l.lie == "stale-lock"); why != "" {
+			return problem(why), nil
+		}
+	}
+	if first := l.configured.add(m.InstanceId, l.lie == "one-slot"); !first && l.lie == "no-reconfigure" {
+		panic("configured already")
 	}
 	return &pluginv1.ConfigureResponse{}, nil
 }
 
-func (l *liar) Health(context.Context, *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
+func problem(reason string) *pluginv1.ConfigureResponse {
+	return &pluginv1.ConfigureResponse{Problems: []*pluginv1.ConfigProblem{{Field: "path", Reason: reason}}}
+}
+
+func (l *liar) Health(_ context.Context, m *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
 	n := l.health.Add(1)
 	switch {
 	case l.lie == "unwell":
@@ -117,19 +181,33 @@ func (l *liar) Health(context.Context, *pluginv1.HealthRequest) (*pluginv1.Healt
 	case l.lie == "wedged" && n > 1:
 		select {}
 	case l.lie == "forgetful" && n > 1:
-		return nil, status.Error(codes.NotFound, "no such instance")
+		return nil, errUnknown
+	case m.InstanceId != "" && !l.knows(m.InstanceId):
+		return nil, errUnknown
 	}
 	return &pluginv1.HealthResponse{Healthy: true}, nil
 }
 
-func (l *liar) Drain(context.Context, *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
-	if l.lie == "deaf-drain" {
+var errUnknown = status.Error(codes.NotFound, "no such instance")
+
+func (l *liar) knows(name string) bool { return l.lie == "any-instance" || l.configured.has(name) }
+
+func (l *liar) Drain(_ context.Context, m *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
+	switch l.lie {
+	case "deaf-drain":
 		select {}
+	case "remembers":
+	default:
+		l.configured.remove(m.InstanceId)
 	}
 	return &pluginv1.DrainResponse{}, nil
 }
 
 func (l *liar) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.Ack]) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	if names := md.Get("rivergate-instance"); len(names) != 1 || !l.knows(names[0]) {
+		return errUnknown
+	}
 	for {
 		b, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -138,10 +216,32 @@ func (l *liar) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.
 		if err != nil {
 			return err
 		}
+		l.look(b)
 		for _, ack := range l.acks(b) {
 			if err := stream.Send(ack); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// look dies of what some lies cannot stand.
+func (l *liar) look(b *pluginv1.Batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range b.Frames {
+		if l.lie == "no-repeat" {
+			if l.seen[f.Position] {
+				panic("that row was here before")
+			}
+			l.seen[f.Position] = true
+		}
+		start := uint32(0)
+		for _, end := range f.Ends {
+			if l.lie == "choosy" && !bytes.HasPrefix(bytes.TrimSpace(f.Data[start:end]), []byte("{")) {
+				panic("a row is an object")
+			}
+			start = end
 		}
 	}
 }
@@ -172,6 +272,25 @@ func (l *liar) acks(b *pluginv1.Batch) []*pluginv1.Ack {
 		ack.Outcomes = []*pluginv1.Outcome{{Position: position}}
 	case "zero-window":
 		ack.Window = 0
+	case "twice":
+		o := &pluginv1.Outcome{Position: position, Class: pluginv1.OutcomeClass_OUTCOME_CLASS_SKIPPED, Code: "lie"}
+		ack.Outcomes = []*pluginv1.Outcome{o, o}
+	case "huge-ack":
+		ack.Outcomes = []*pluginv1.Outcome{{
+			Position: position, Class: pluginv1.OutcomeClass_OUTCOME_CLASS_SKIPPED, Message: strings.Repeat("x", protocol.MaxMessage+1<<20),
+		}}
+	case "unordered":
+		if b.Ordered {
+			ack.Outcomes = []*pluginv1.Outcome{{Position: position, Class: pluginv1.OutcomeClass_OUTCOME_CLASS_RETRY, Code: "lie"}}
+		}
+	case "greedy":
+		if b.Seq%2 == 1 {
+			return nil
+		}
+	case "leaves-out":
+		if len(b.Frames) > 0 && b.Seq > 1 && b.Frames[0].Uuid == "conformance-drain" {
+			return nil
+		}
 	}
 	return []*pluginv1.Ack{ack}
 }

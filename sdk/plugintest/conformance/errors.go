@@ -11,9 +11,42 @@ import (
 )
 
 // failure is a broken rule.
-type failure struct{ expected, got, change string }
+type failure struct {
+	expected, got, change string
+	when                  string // in which part of the rule; may be empty
+}
 
-func (f *failure) Error() string { return "Expected: " + f.expected + "\nCame: " + f.got }
+func (f *failure) Error() string {
+	text := "Expected: " + f.expected + "\nCame: " + f.got
+	if f.when != "" {
+		text = "When: " + f.when + "\n" + text
+	}
+	return text
+}
+
+// during says in which part of a rule it failed.
+func during(err error, format string, args ...any) error {
+	var f *failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	out := *f
+	if out.when == "" {
+		out.when = fmt.Sprintf(format, args...)
+	}
+	return &out
+}
+
+// addChange puts what the rule knows in the place of a more general advice.
+func addChange(err error, change string) error {
+	var f *failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	out := *f
+	out.change = change
+	return &out
+}
 
 // skip is a rule that could not be judged.
 type skip struct{ why string }
@@ -34,11 +67,11 @@ func (p *process) failed(doing string, err error, change string) error {
 	expected := fmt.Sprintf("an answer to %s within %s", doing, p.timeout)
 	switch {
 	case wire.IsGone(err) && closedWithin(p.dead, endTime):
-		return &failure{expected, "the process ended: " + p.how, "find out why it ends, from what it wrote; a plugin stays up whatever it is sent"}
+		return &failure{expected: expected, got: "the process ended: " + p.how, change: "find out why it ends, from what it wrote; a plugin stays up whatever it is sent"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &failure{expected, "nothing", change}
+		return &failure{expected: expected, got: "nothing", change: change}
 	}
-	return &failure{expected, "the error: " + oneLine(err.Error()), change}
+	return &failure{expected: expected, got: "the error: " + oneLine(err.Error()), change: change}
 }
 
 // oneLine is text from a plugin, fit for a report.
@@ -59,4 +92,8 @@ func closedWithin(c <-chan struct{}, d time.Duration) bool {
 	case <-timer.C:
 		return false
 	}
+}
+
+func fail(expected, got, change string) error {
+	return &failure{expected: expected, got: got, change: change}
 }

@@ -38,8 +38,10 @@ type suite struct {
 }
 
 func newSuite(opts Options) *suite {
+	offered := slices.Sorted(maps.Keys(wire.VersionedPlugins(nil)))
+	slices.Reverse(offered)
 	return &suite{
-		opts: opts, offered: slices.Backwards(slices.Sorted(maps.Keys(wire.VersionedPlugins(nil)))), verdicts: map[string]Status{}, rows: map[string]int{},
+		opts: opts, offered: offered, verdicts: map[string]Status{}, rows: map[string]int{},
 		// Positions of two runs are not the same, so that a destination that knows rows by them does not know these.
 		position: uint64(time.Now().UnixMicro()),
 	}
@@ -96,9 +98,9 @@ func (s *suite) one(ctx context.Context, rule Rule) (Result, error) {
 	case errors.As(err, &skipped):
 		result.Detail = skipped.why
 	case errors.As(err, &failed):
-		result.Status, result.Detail, result.Change = Fail, failed.Error(), failed.change
+		result.Status, result.Detail, result.Change = Fail, "The contract: "+rule.Contract+"\n"+failed.Error(), failed.change
 	default:
-		result.Status, result.Detail, result.Change = Fail, err.Error(), "answer as the rule says"
+		result.Status, result.Detail, result.Change = Fail, "The contract: "+rule.Contract+"\n"+err.Error(), "do as the contract says"
 	}
 	return result, nil
 }
@@ -163,10 +165,10 @@ func (s *suite) configure(ctx context.Context, p *process, name string) error {
 		for i, p := range problems {
 			texts[i] = strings.TrimPrefix(p.Field+": "+oneLine(p.Reason), ": ")
 		}
-		return &failure{
+		return fail(
 			"no problem with a configuration that fits the schema", strings.Join(texts, "; "),
 			"give settings with which it can run, such as a destination that is there; or let the schema refuse what the plugin cannot take",
-		}
+		)
 	}
 	return nil
 }
