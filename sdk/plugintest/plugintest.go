@@ -126,6 +126,9 @@ func (h *Harness) TryDeliver(frames ...protocol.Frame) ([]protocol.Outcome, erro
 		return nil, err
 	}
 	ack, err := h.stream.Recv()
+	for err == nil && ack.Working { // the batch takes its time
+		ack, err = h.stream.Recv()
+	}
 	if err != nil {
 		return nil, err
 	}
