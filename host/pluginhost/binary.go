@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // identity tells whether a file was changed since it was last seen. ctime cannot be set by a program, so that a file
@@ -85,9 +87,14 @@ type copies struct {
 	mu      sync.Mutex
 	digests map[identity]string   // of files in the plugin folder
 	made    map[string]copiedFile // by digest
+	flight  singleflight.Group    // many instances of one binary that start at once make one copy
 }
 
-type copiedFile struct{ path string }
+// copiedFile is a private copy, and its state right after it was hashed.
+type copiedFile struct {
+	path string
+	id   identity
+}
 
 func newCopies(dir string) *copies {
 	return &copies{dir: dir, digests: map[identity]string{}, made: map[string]copiedFile{}}
@@ -116,24 +123,35 @@ func (c *copies) remember(b *binary, sum string) {
 }
 
 // take returns the path of a private copy of the binary and its SHA-256. pin, when not empty, must be that hash. A copy
-// made before is hashed again before it is given out.
+// made before is verified again before it is given out.
 func (c *copies) take(b *binary, pin string) (path, sum string, err error) {
-	c.mu.Lock()
-	known, seen := c.digests[b.id]
-	made, have := c.made[known]
-	c.mu.Unlock()
-
-	if seen && have && made.verified(known) {
-		if err := checkPin(b.path, known, pin); err != nil {
-			return "", known, err
+	copied, err, _ := c.flight.Do(fmt.Sprint(b.id), func() (any, error) {
+		c.mu.Lock()
+		known, seen := c.digests[b.id]
+		made, have := c.made[known]
+		c.mu.Unlock()
+		if seen && have && made.verified(known) {
+			return [2]string{made.path, known}, nil
 		}
-		return made.path, known, nil
+		path, sum, err := c.copy(b)
+		return [2]string{path, sum}, err
+	})
+	if err != nil {
+		return "", "", err //nolint:wrapcheck // copy says what it did
 	}
-	return c.copy(b, pin)
+	got, _ := copied.([2]string)
+	if err := checkPin(b.path, got[1], pin); err != nil {
+		return "", got[1], err
+	}
+	return got[0], got[1], nil
 }
 
-// verified hashes the copy again, and tells whether it still is what it was.
+// verified tells whether the copy still is what it was. It lies in a folder of ours alone, read-only, and a change of
+// whatever kind leaves another ctime; only then it is hashed again.
 func (f copiedFile) verified(sum string) bool {
+	if now, err := identify(f.path); err == nil && now == f.id {
+		return true
+	}
 	file, err := os.Open(f.path)
 	if err != nil {
 		return false
@@ -143,8 +161,20 @@ func (f copiedFile) verified(sum string) bool {
 	return err == nil && got == sum
 }
 
+func identify(path string) (identity, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return identity{}, fmt.Errorf("stat private copy: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return identity{}, errors.New("stat private copy: the system says nothing of it")
+	}
+	return identityOf(stat), nil
+}
+
 // copy writes the bytes of the binary to a new file and hashes them on the way: the hash is that of the copy.
-func (c *copies) copy(b *binary, pin string) (path, sum string, err error) {
+func (c *copies) copy(b *binary) (path, sum string, err error) {
 	if _, err := b.Seek(0, io.SeekStart); err != nil {
 		return "", "", fmt.Errorf("read %s: %w", b.path, err)
 	}
@@ -154,23 +184,23 @@ func (c *copies) copy(b *binary, pin string) (path, sum string, err error) {
 		return "", "", fmt.Errorf("make private copy: %w", err)
 	}
 	path = filepath.Join(folder, filepath.Base(b.path))
-	sum, err = writeCopy(path, b)
-	if err == nil {
-		c.remember(b, sum)
-		err = checkPin(b.path, sum, pin)
+	var id identity
+	if sum, err = writeCopy(path, b); err == nil {
+		id, err = identify(path)
 	}
 	if err != nil {
 		_ = os.RemoveAll(folder)
 		return "", sum, err
 	}
+	c.remember(b, sum)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old, have := c.made[sum]; have && old.verified(sum) {
-		_ = os.RemoveAll(folder) // another instance of the same binary was faster
+		_ = os.RemoveAll(folder) // another file with the same bytes was faster
 		return old.path, sum, nil
 	}
-	c.made[sum] = copiedFile{path: path}
+	c.made[sum] = copiedFile{path: path, id: id}
 	return path, sum, nil
 }
 

@@ -183,6 +183,9 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 	}
 	if !p.started() {
 		_ = os.RemoveAll(dir)
+		if !timedOut && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, err
 	}
 	r.destroy("it did not start")
