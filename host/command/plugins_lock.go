@@ -26,13 +26,15 @@ configuration: whatever RIVERGATE_PLUGIN_POLICY says, a plugin that it names run
   rivergate plugins lock --check         do folder and lock file agree? (for CI; exit code 1: no)
   rivergate plugins lock --prune         forget those whose binary is gone`,
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if o.Check && o.Prune {
+				return mistake("--check changes nothing, so --prune does not go with it")
+			}
 			o.Names = names
 			return c.lockPlugins(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().BoolVar(&o.Check, "check", false, "change nothing; exit with 1 when folder and lock file differ")
 	cmd.Flags().BoolVar(&o.Prune, "prune", false, "remove entries of plugins that are not in the folder")
-	cmd.MarkFlagsMutuallyExclusive("check", "prune")
 	return cmd
 }
 

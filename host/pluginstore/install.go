@@ -186,13 +186,13 @@ func (s *Store) name(ctx context.Context, o InstallOptions, got *staged) (string
 	if err != nil {
 		return "", err
 	}
+	if len(found) == 1 && found[0].Problem != "" {
+		return "", &NoPluginError{Problem: strings.ReplaceAll(found[0].Problem, got.path, "the file")}
+	}
 	if len(found) != 1 || found[0].SHA256 != got.sum {
 		return "", errors.New("the fetched plugin changed before it could be started")
 	}
 	got.found = found[0]
-	if got.found.Problem != "" {
-		return "", &NoPluginError{Source: o.Source, Problem: strings.ReplaceAll(got.found.Problem, got.path, "the file")}
-	}
 	name := cmp.Or(o.Name, got.found.Says)
 	if err := pluginhost.CheckName(name); err != nil {
 		return "", fmt.Errorf("%w: the plugin calls itself so, --name gives it another", err)
@@ -214,7 +214,7 @@ func (s *Store) name(ctx context.Context, o InstallOptions, got *staged) (string
 }
 
 // NoPluginError: the file is none that this host can run.
-type NoPluginError struct{ Source, Problem string }
+type NoPluginError struct{ Problem string }
 
 func (e *NoPluginError) Error() string { return "it cannot be run as a plugin: " + e.Problem }
 
