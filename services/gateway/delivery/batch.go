@@ -19,6 +19,7 @@ type batch struct {
 	epoch   uint64 // rows that the destination had settled when it was sent
 	sent    time.Time
 	probe   bool     // sent to find out whether a hold is over
+	flights []flight // spans of traced pieces, in their order
 	suspect *suspect // sent alone, in search of a row that ends the plugin
 }
 
@@ -161,6 +162,8 @@ func (c *chain) load(b *batch, p piece, tooLarge bool, lim limits, now time.Time
 		b.add(p)
 		return
 	}
+	c.gaveUp = gaveUp{}
 	c.bury(&p, verdict{class: protocol.Rejected.String(), code: "row_too_large",
 		message: fmt.Sprintf("the row takes %d bytes in a message, the plugin takes at most %d", p.weight(), lim.hard)}, now)
+	c.refuse(b, &p)
 }

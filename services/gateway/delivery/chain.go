@@ -67,6 +67,7 @@ type chain struct {
 	stuck     string // why its last process was killed as wedged, until it gets on
 	pace      pace
 	lastErr   string
+	gaveUp    gaveUp
 	rate      rate
 	waiters   []*waiter
 	totals    totals

@@ -68,6 +68,8 @@ type totals struct{ delivered, skipped, dead uint64 }
 // pusher waits.
 func (c *chain) bury(p *piece, v verdict, now time.Time) {
 	v.code, v.message = clean(v.code, maxCode), clean(v.message, maxMessage)
+	c.gaveUp.rows += p.Len()
+	c.gaveUp.reason = v.message
 	at := c.d.now().UTC()
 	if p.replay != nil {
 		c.pending.returned = append(c.pending.returned, returned{p.replay.id, v, p.tries() + v.tries, at})

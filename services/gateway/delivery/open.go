@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rivergate/rivergate/services/gateway/journal"
 	"github.com/rivergate/rivergate/services/platform/database"
@@ -21,6 +22,7 @@ type Options struct {
 	Log      hclog.Logger          // nil: no log
 	Registry prometheus.Registerer // nil: no metrics
 	Pushers  []Pusher              // those that are enabled
+	Tracer   trace.Tracer          // of the attempts at traced requests; nil: no spans
 
 	DeadLettersMaxBytes int64            // of each pusher; 0: no limit
 	OrgMaxBacklog       int64            // rows of one org that may wait for a pusher; 0: no limit
@@ -32,6 +34,7 @@ type Delivery struct {
 	journal        journal.Journal
 	store          *store
 	log            hclog.Logger
+	tracer         trace.Tracer // nil: no spans
 	now            func() time.Time
 	maxLetterBytes int64
 	orgMaxBacklog  int64
@@ -63,7 +66,7 @@ type Delivery struct {
 
 // Open loads the cursors and decides where each pusher starts. Nothing is sent before Run.
 func Open(ctx context.Context, o Options) (*Delivery, error) {
-	d := &Delivery{journal: o.Journal, log: o.Log, now: o.Now, maxLetterBytes: o.DeadLettersMaxBytes, orgMaxBacklog: o.OrgMaxBacklog,
+	d := &Delivery{journal: o.Journal, log: o.Log, tracer: o.Tracer, now: o.Now, maxLetterBytes: o.DeadLettersMaxBytes, orgMaxBacklog: o.OrgMaxBacklog,
 		dirty: make(chan struct{}, 1), over: make(chan struct{}), change: make(chan struct{}, 1),
 		leaving: make(map[string]*chain), stocks: make(map[string]*stock)}
 	d.roster.Store(&[]*chain{})

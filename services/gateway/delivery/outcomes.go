@@ -78,7 +78,11 @@ func (c *chain) acknowledge(ack protocol.Ack, now time.Time) error {
 			for mine < len(answers) && answers[mine].batch == i && answers[mine].piece == j {
 				mine++
 			}
+			c.gaveUp = gaveUp{}
 			c.settlePiece(b, &b.pieces[j], answers[:mine], now)
+			if len(b.flights) > 0 {
+				c.arrive(b, j, answers[:mine])
+			}
 			answers = answers[mine:]
 		}
 	}

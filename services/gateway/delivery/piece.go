@@ -75,7 +75,7 @@ func (p *piece) rowsWithin(room int64) int {
 }
 
 func (p *piece) head() int64 {
-	return frameOverhead + int64(len(p.UUID)+len(p.RequestID)+len(p.Trigger))
+	return frameOverhead + int64(len(p.UUID)+len(p.RequestID)+len(p.Trigger)+len(p.TraceParent))
 }
 
 // weight is the bytes that the piece takes in a message, at most.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -230,6 +231,7 @@ func (c *chain) dispatch(b *batch, now time.Time) {
 	for i := range b.pieces {
 		frames[i] = b.pieces[i].Frame
 	}
+	c.depart(b, frames)
 	c.metrics.batchRows.Observe(float64(b.rows))
 	s.outbox <- &protocol.Batch{Seq: b.seq, Frames: frames, Ordered: b.lane.kind == laneKeyed} // has room for a window
 }
@@ -319,7 +321,14 @@ func (c *chain) end(e event, now time.Time) {
 	for i := len(innocent) - 1; i >= 0; i-- {
 		c.giveBack(innocent[i])
 	}
+	c.gaveUp = gaveUp{}
 	c.accuse(blamed, cause, now)
+	why := cmp.Or(s.lied, cause, "the stream ended before an acknowledgement")
+	for _, b := range unacked {
+		if len(b.flights) > 0 {
+			c.crash(b, why)
+		}
+	}
 }
 
 // giveBack puts a batch back of which nothing is known.
