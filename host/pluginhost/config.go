@@ -134,11 +134,15 @@ type problemsError struct {
 }
 
 func (e *problemsError) Error() string {
-	texts := make([]string, 0, len(e.problems))
-	for _, p := range e.problems {
+	var texts []string
+	for i, p := range e.problems {
+		if i == maxProblems {
+			texts = append(texts, fmt.Sprintf("and %d more", len(e.problems)-i))
+			break
+		}
 		text := quotable(p.Reason)
 		if p.Field != "" {
-			text = settings.Variable(e.prefix, p.Field) + ": " + text
+			text = settings.Variable(e.prefix, quotable(p.Field)) + ": " + text
 		}
 		texts = append(texts, text)
 	}

@@ -228,6 +228,9 @@ func (r *running) introduce(ctx context.Context, hostVersion string, in Instance
 	if err != nil {
 		return r.failedCall("description", err)
 	}
+	if err := bound(&hello, &desc); err != nil {
+		return err
+	}
 	if desc.Kind != in.Kind {
 		return fmt.Errorf("the plugin says that its kind is %s, its file name says %s", desc.Kind, in.Kind)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,56 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
+
+// Bounds of what a plugin says about itself and its configuration. It is kept, shown and served as long as it runs.
+const (
+	maxSchema       = 1 << 20 // bytes
+	maxSchemaDepth  = 100     // levels
+	maxCapabilities = 100
+	maxProblems     = 10 // that are shown
+)
+
+// bound refuses a description that no honest plugin has, and cuts texts that are only shown.
+func bound(hello *protocol.Hello, desc *protocol.Description) error {
+	if n := len(desc.ConfigSchema); n > maxSchema {
+		return fmt.Errorf("its configuration schema has %d bytes, %d are the most that is allowed", n, maxSchema)
+	}
+	if deeper(desc.ConfigSchema, maxSchemaDepth) {
+		return fmt.Errorf("its configuration schema is nested more than %d levels deep", maxSchemaDepth)
+	}
+	if n := len(hello.Capabilities); n > maxCapabilities {
+		return fmt.Errorf("it lists %d capabilities, %d are the most that is allowed", n, maxCapabilities)
+	}
+	for i, c := range hello.Capabilities {
+		hello.Capabilities[i] = quotable(c)
+	}
+	for _, text := range []*string{&hello.Software, &desc.Name, &desc.Version, &desc.Author, &desc.Summary} {
+		*text = quotable(*text)
+	}
+	return nil
+}
+
+// deeper tells whether JSON is nested deeper than so many levels, without recursion.
+func deeper(text []byte, most int) bool {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	for depth := 0; ; {
+		token, err := dec.Token()
+		if err != nil {
+			return false // its end, or no JSON: that is told elsewhere
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			if depth++; depth > most {
+				return true
+			}
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
 
 // machines are the names under which Go knows the processors of an ELF file.
 var machines = map[elf.Machine]string{

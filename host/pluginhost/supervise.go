@@ -403,7 +403,7 @@ func (s *supervisor) tryAgain(r *running, t *tenant, err error) {
 			case <-s.ctx.Done():
 			}
 			timer.Stop()
-			err, over := s.attempt(r, t)
+			over, err := s.attempt(r, t)
 			if over {
 				return
 			}
@@ -414,26 +414,26 @@ func (s *supervisor) tryAgain(r *running, t *tenant, err error) {
 }
 
 // attempt is one more try to configure a tenant; over: there is nothing left to try.
-func (s *supervisor) attempt(r *running, t *tenant) (err error, over bool) { //nolint:revive,staticcheck // err is the news, not the call's failure
+func (s *supervisor) attempt(r *running, t *tenant) (over bool, err error) {
 	s.work.Lock()
 	defer s.work.Unlock()
 	select {
 	case <-r.dead:
-		return nil, true
+		return true, nil
 	case <-t.left:
-		return nil, true
+		return true, nil
 	case <-s.ctx.Done():
-		return nil, true
+		return true, nil
 	default:
 	}
 	if t.seat != nil {
-		return nil, true // changed meanwhile, with success
+		return true, nil // changed meanwhile, with success
 	}
 	if err := s.sit(s.ctx, r, t, t.in(), false); err != nil {
-		return err, false
+		return false, err
 	}
 	s.showSeat(t)
-	return nil, true
+	return true, nil
 }
 
 type answer struct {
@@ -505,6 +505,9 @@ func (s *supervisor) heard(r *running, seat *seat, err error) {
 		if s.sitsIn(seat) {
 			r.kill("it has forgotten its instance")
 		}
+		return
+	case errors.Is(err, protocol.ErrMalformed): // it answers, and what it says can never be taken
+		r.kill("it broke the protocol: " + err.Error())
 		return
 	}
 	seat.unanswered++

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -14,8 +15,30 @@ import (
 	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1" //nolint:depguard // package wire would not let it lie
 )
 
-// unbounded lets messages of any size out, as a plugin without the SDK does.
-func unbounded() grpc.ServerOption { return grpc.MaxSendMsgSize(math.MaxInt32) }
+// vast lets messages of any size out, as a plugin without the SDK may, for the lies that are about size.
+func vast(lie string, opts []grpc.ServerOption) []grpc.ServerOption {
+	if !strings.HasPrefix(lie, "vast-") {
+		return opts
+	}
+	return append(opts, grpc.MaxSendMsgSize(math.MaxInt32))
+}
+
+// manyProblems are what no operator reads to the end.
+func manyProblems() *pluginv1.ConfigureResponse {
+	one := &pluginv1.ConfigProblem{Field: strings.Repeat("f", 100), Reason: strings.Repeat("r", 100)}
+	return &pluginv1.ConfigureResponse{Problems: slices.Repeat([]*pluginv1.ConfigProblem{one}, 9_000)}
+}
+
+// longReason is an answer to Health that is longer than any screen; nil when the lie is another.
+func longReason(lie string) *pluginv1.HealthResponse {
+	switch lie {
+	case "vast-reason":
+		return &pluginv1.HealthResponse{Reason: strings.Repeat("so unwell ", 10<<20)}
+	case "huge-reason":
+		return &pluginv1.HealthResponse{Reason: strings.Repeat("so unwell\n", 300_000)}
+	}
+	return nil
+}
 
 // vastAck is one message of a gigabyte.
 func vastAck(through uint64) *pluginv1.Ack {

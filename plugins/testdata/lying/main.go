@@ -44,6 +44,19 @@
 //	choosy         dies on a row that is no object
 //	small          receives 4 MiB and no more
 //	ignores-term   runs on after SIGTERM
+//	vast-ack       acknowledges with a message of a gigabyte
+//	crowded-ack    acknowledges with five million outcomes of nothing
+//	endless-acks   acknowledges the first batch again and again, and never stops
+//	never-reads    opens the stream and reads nothing of it
+//	hangs-up       ends each delivery stream at once
+//	vast-schema    has a configuration schema of 100 MiB
+//	huge-schema    has one of 2 MiB
+//	deep-schema    has one of 5,000 levels
+//	long-name      describes itself in megabytes
+//	vast-reason    answers Health, but for the first time, with a reason of 100 MiB
+//	huge-reason    answers Health, but for the first time, with a reason of 3 MiB
+//	problems       finds 9,000 problems in every configuration
+//	never-accepts  announces a socket and never accepts a connection
 package main
 
 import (
@@ -78,6 +91,12 @@ func main() {
 		}
 		return
 	}
+	if l.lie == "never-accepts" {
+		if err := answersForNothing(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	if l.lie == "prints" {
 		fmt.Println("lying 1.0.0, a banner that nobody asked for")
 	}
@@ -88,7 +107,7 @@ func main() {
 			if l.lie != "small" {
 				opts = append(opts, wire.ServerOptions()...)
 			}
-			return grpc.NewServer(opts...)
+			return grpc.NewServer(vast(l.lie, opts)...)
 		},
 	})
 }
@@ -151,12 +170,16 @@ func (l *liar) Describe(_ context.Context, m *pluginv1.DescribeRequest) (*plugin
 			return nil, status.Error(codes.InvalidArgument, "what is this?")
 		}
 	}
+	describeTooMuch(l.lie, d)
 	return d, nil
 }
 
 func (l *liar) Configure(_ context.Context, m *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
 	if l.lie == "refuses" {
 		return problem("cannot be written"), nil
+	}
+	if l.lie == "problems" {
+		return manyProblems(), nil
 	}
 	if l.lie == "stale-lock" || l.lie == "exclusive" {
 		if why := l.configured.take(l.lie == "stale-lock"); why != "" {
@@ -185,6 +208,9 @@ func (l *liar) Health(_ context.Context, m *pluginv1.HealthRequest) (*pluginv1.H
 	case m.InstanceId != "" && !l.knows(m.InstanceId):
 		return nil, errUnknown
 	}
+	if m := longReason(l.lie); m != nil && n > 1 {
+		return m, nil
+	}
 	return &pluginv1.HealthResponse{Healthy: true}, nil
 }
 
@@ -208,6 +234,13 @@ func (l *liar) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.
 	if names := md.Get("rivergate-instance"); len(names) != 1 || !l.knows(names[0]) {
 		return errUnknown
 	}
+	switch l.lie {
+	case "hangs-up":
+		return nil
+	case "never-reads":
+		<-stream.Context().Done()
+		return nil
+	}
 	for {
 		b, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -219,6 +252,11 @@ func (l *liar) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.
 		l.look(b)
 		for _, ack := range l.acks(b) {
 			if err := stream.Send(ack); err != nil {
+				return err
+			}
+		}
+		for l.lie == "endless-acks" {
+			if err := stream.Send(&pluginv1.Ack{ThroughSeq: b.Seq}); err != nil {
 				return err
 			}
 		}
@@ -272,6 +310,10 @@ func (l *liar) acks(b *pluginv1.Batch) []*pluginv1.Ack {
 		ack.Outcomes = []*pluginv1.Outcome{{Position: position}}
 	case "zero-window":
 		ack.Window = 0
+	case "vast-ack":
+		return []*pluginv1.Ack{vastAck(b.Seq)}
+	case "crowded-ack":
+		return []*pluginv1.Ack{crowdedAck(b.Seq)}
 	case "twice":
 		o := &pluginv1.Outcome{Position: position, Class: pluginv1.OutcomeClass_OUTCOME_CLASS_SKIPPED, Code: "lie"}
 		ack.Outcomes = []*pluginv1.Outcome{o, o}
