@@ -444,6 +444,8 @@ func (p *plan) reseat(ctx context.Context, c seating) {
 		err := c.at.admit(ctx, t, true)
 		if err == nil {
 			p.h.move([]*tenant{t}, c.at)
+		} else {
+			c.m.refuse(err)
 		}
 		p.replaced(c.m, err)
 	}

@@ -47,6 +47,13 @@ func (m *member) instance() Instance {
 	return m.in
 }
 
+// upgrades counts those that came to an end, and those that left the former process in place.
+func (m *member) upgrades() (done, failed int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.upgraded, m.refused
+}
+
 func (m *member) supervisor() *supervisor {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -310,12 +310,22 @@ func TestMetricsFollowTheProcesses(t *testing.T) {
 	killNine(t, w.pid("acme"))
 	w.await("acme", func(s Status) bool { return s.State == StateRunning && s.Restarts == 1 })
 	w.awaitState("odd", StateFailed)
+	require.NoError(t, w.host.Reload(t.Context(), "acme"))
+	require.Error(t, w.host.Reload(t.Context(), "odd"))
 	values := map[string]float64{}
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			values[f.GetName()+" "+m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			name, rest := "", ""
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "name" {
+					name = " " + l.GetValue()
+				} else {
+					rest += " " + l.GetValue()
+				}
+			}
+			values[f.GetName()+name+rest] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	require.Greater(t, values["rivergate_plugin_rss_bytes acme"], 1e6)
@@ -325,6 +335,10 @@ func TestMetricsFollowTheProcesses(t *testing.T) {
 	require.Equal(t, map[string]float64{
 		"rivergate_plugin_restarts_total acme": 1, "rivergate_plugin_restarts_total odd": 0,
 		"rivergate_plugin_up acme": 1, "rivergate_plugin_up odd": 0,
+		"rivergate_plugin_condition acme well": 1, "rivergate_plugin_condition acme unhealthy": 0, "rivergate_plugin_condition acme silent": 0,
+		"rivergate_plugin_condition odd well": 0, "rivergate_plugin_condition odd unhealthy": 0, "rivergate_plugin_condition odd silent": 0,
+		"rivergate_plugin_upgrades_total acme done": 1, "rivergate_plugin_upgrades_total acme failed": 0,
+		"rivergate_plugin_upgrades_total odd done": 0, "rivergate_plugin_upgrades_total odd failed": 1,
 	}, values)
 	require.NoError(t, w.host.Stop(context.Background()))
 	families, err = registry.Gather()

@@ -97,17 +97,22 @@ func (h *Host) upgrade(ctx context.Context, on *trial) error {
 	if err != nil {
 		next.cancel()
 		for _, t := range tenants {
-			t.m.log.Error("plugin upgrade failed: the process that was there goes on", "error", err)
-			t.m.change(func() {
-				t.m.phase, t.m.lastErr = "", err.Error()
-				t.m.refused++
-			})
+			t.m.refuse(err)
 		}
 		return err
 	}
 	h.move(tenants, next)
 	go next.carryOn(r)
 	return nil
+}
+
+// refuse notes an upgrade or a change that came to nothing.
+func (m *member) refuse(err error) {
+	m.log.Error("plugin upgrade failed: it goes on as it was", "error", err)
+	m.change(func() {
+		m.phase, m.lastErr = "", err.Error()
+		m.refused++
+	})
 }
 
 // move ends the streams of the tenants where they are served now, and lets them open at next. It finishes even if who
@@ -242,8 +247,11 @@ func (s *supervisor) rearrange(ctx context.Context, m *member, in Instance) erro
 	err := s.sit(ctx, r, t, in, true)
 	if err == nil {
 		t.m.settle(s, t)
+		m.change(func() { m.upgraded++ })
+		m.log.Info("plugin instance has another configuration", "pid", r.pid)
 		return nil
 	}
+	m.refuse(err)
 	if again := s.sit(s.ctx, r, t, former, false); again != nil {
 		s.tryAgain(r, t, again)
 		return fmt.Errorf("%w; and the former configuration does not work any more: %w", err, again)

@@ -78,7 +78,7 @@ func TestABadNewVersionLeavesTheOldOneServingAndSaysWhy(t *testing.T) {
 			require.Equal(t, StateRunning, st.State)
 			require.Contains(t, st.LastError, c.want)
 			require.Empty(t, st.Phase)
-			require.True(t, w.log.contains("plugin upgrade failed"))
+			require.True(t, w.log.contains("plugin upgrade failed: it goes on as it was"))
 			deliver(t, s, batch(1, 1, `{}`)) // its stream has not noticed
 			eventually(t, patience, "nothing of the new one is left", func() bool { return len(w.processes()) == 1 })
 		})
