@@ -61,7 +61,7 @@ func (s *screen) readLine(ctx context.Context) (string, error) {
 			return "", err
 		}
 		restore = func() { _ = term.Restore(s.keyboard, state) }
-		if width, height, err := term.GetSize(s.keyboard); err == nil {
+		if width, height, err := term.GetSize(s.keyboard); err == nil && width > 0 && height > 0 {
 			_ = s.editor.SetSize(width, height) // a size that it cannot take changes nothing
 		}
 	}
