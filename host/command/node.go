@@ -33,7 +33,7 @@ import (
 //	traces → database → journal → plugins (in parallel) → delivery → gateway → listener
 type node struct {
 	cfg   *config.Config
-	load  func() (*config.Config, []settings.Problem) // reads the configuration again
+	load  func(context.Context) (*config.Config, []settings.Problem) // reads the configuration again
 	log   hclog.Logger
 	build build
 
@@ -98,7 +98,7 @@ func (n *node) open(ctx context.Context) (err error) {
 	n.reloader.log, n.reloader.load, n.reloader.plugins = n.log.Named("reload"), n.load, n.plugins
 	n.delivery, err = delivery.Open(ctx, delivery.Options{
 		Journal: n.journal, DB: n.db, Pushers: n.reloader.pushers(n.cfg.Instances), DeadLettersMaxBytes: int64(n.cfg.DeadLettersMax),
-		OrgMaxBacklog: n.cfg.OrgMaxBacklog, Log: n.log.Named("delivery"), Registry: n.registry,
+		OrgMaxBacklog: n.cfg.OrgMaxBacklog, Log: n.log.Named("delivery"), Registry: n.registry, Tracer: n.traces.Tracer(),
 	})
 	if err != nil {
 		return err

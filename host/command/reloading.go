@@ -21,7 +21,7 @@ import (
 // Delivery never has a pusher without a plugin: new plugins start before their pushers, and those that go end after them.
 type reloader struct {
 	log     hclog.Logger
-	load    func() (*config.Config, []settings.Problem)
+	load    func(context.Context) (*config.Config, []settings.Problem)
 	plugins interface {
 		Apply(ctx context.Context, list []pluginhost.Instance) (pluginhost.Changes, []settings.Problem)
 		Destination(name string) delivery.Destination
@@ -51,7 +51,7 @@ func (r *reloader) reload(ctx context.Context) (gateway.Reloading, error) {
 	case <-ctx.Done():
 		return gateway.Reloading{}, fmt.Errorf("wait for the reload before: %w", ctx.Err())
 	}
-	cfg, problems := r.load()
+	cfg, problems := r.load(ctx)
 	out := gateway.Reloading{Warnings: configProblems(cfg.Warnings)}
 	if len(problems) > 0 {
 		out.Problems = configProblems(problems)

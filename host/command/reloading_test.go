@@ -122,10 +122,10 @@ func newReloading(t *testing.T, text string) *reloading {
 	}
 	r := &reloading{t: t, parts: &parts{}, file: filepath.Join(dir, "env")}
 	r.write(text)
-	load := func() (*config.Config, []settings.Problem) {
+	load := func(context.Context) (*config.Config, []settings.Problem) {
 		return config.Load([]string{"RIVERGATE_PLUGIN_DIR=" + dir, "RIVERGATE_ENV_FILE=" + r.file})
 	}
-	cfg, problems := load()
+	cfg, problems := load(t.Context())
 	require.Empty(t, problems)
 	r.reloader = newReloader(cfg)
 	r.reloader.log, r.reloader.load, r.reloader.plugins, r.reloader.delivery = hclog.NewNullLogger(), load, r.parts, deliveryPart{r.parts}

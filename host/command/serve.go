@@ -77,7 +77,7 @@ func (c *cli) serve(ctx context.Context, hints bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, release()) }()
 
-	n := &node{cfg: cfg, log: log, build: c.build(), load: func() (*config.Config, []settings.Problem) { return config.Load(c.Environ) }}
+	n := &node{cfg: cfg, log: log, build: c.build(), load: c.loadAgain}
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.close(ctx))
 	}
@@ -99,6 +99,20 @@ func (c *cli) serve(ctx context.Context, hints bool) (err error) {
 		log.Info("stopped in good order")
 	}
 	return err
+}
+
+// loadAgain reads the configuration of a host that serves. Where something is wrong with it, the plugins are asked too, so
+// that all problems are told at once.
+func (c *cli) loadAgain(ctx context.Context) (*config.Config, []settings.Problem) {
+	cfg, problems := config.Load(c.Environ)
+	if len(problems) == 0 {
+		return cfg, nil
+	}
+	found, err := c.checkPlugins(ctx, cfg, problems)
+	if err != nil {
+		found = []settings.Problem{{Reason: "the plugins could not be asked about their configuration: " + err.Error()}}
+	}
+	return cfg, append(problems, found...)
 }
 
 // problemsError are configuration problems that only the started plugins brought to light.
