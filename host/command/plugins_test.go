@@ -1,7 +1,9 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"aead.dev/minisign"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/host/pluginstore"
@@ -198,19 +201,39 @@ func TestWhatIsNoPluginForThisMachineIsToldSo(t *testing.T) {
 	require.Regexp(t, `foreign +pusher +refused .*it was built for `+word, r.stdout)
 }
 
-func TestASignedPluginShowsWhoSignedIt(t *testing.T) {
-	s := newShop(t, "RIVERGATE_PLUGIN_KEYS="+filepath.Join(root(t), "host/pluginstore/testdata/minisign.pub"))
-	path := s.outside(s.null)
+func TestASignedPluginShowsWhoSignedItAndAnUnsignedOneDoesNotRun(t *testing.T) {
+	public, private, err := minisign.GenerateKey(nil)
+	require.NoError(t, err)
+	key := "RIVERGATE_PLUGIN_KEYS=" + public.String()
+	s := newShop(t, key)
+	sign := func(build []byte) string {
+		r := minisign.NewReader(bytes.NewReader(build))
+		_, err := io.Copy(io.Discard, r)
+		require.NoError(t, err)
+		return string(r.SignWithComments(private, "null 1.0.0 for everybody", "x"))
+	}
+	path := s.outside(s.another("2"))
 	r := s.run("install", path)
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, path+".minisig")
-	other, err := os.ReadFile(filepath.Join(root(t), "host/pluginstore/testdata/signed.txt.minisig"))
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path+".minisig", other, 0o600))
+	require.NoError(t, os.WriteFile(path+".minisig", []byte(sign(s.null)), 0o600))
 	r = s.run("install", path)
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, "does not fit the file")
 	require.NoFileExists(t, filepath.Join(s.dir, "plugins.lock"))
+
+	require.NoError(t, os.WriteFile(path, s.null, 0o600))
+	r = s.run("install", path)
+	require.Equal(t, exitDone, r.code, r.stderr)
+	require.Regexp(t, `signed  by key [0-9A-F]{16}: null 1\.0\.0 for everybody`, r.stdout)
+	require.Regexp(t, `null .* locked +[0-9A-F]{16} null 1\.0\.0 for everybody`, s.run().stdout)
+
+	host := s.serve(key, "RIVERGATE_PLUGIN_POLICY=locked", "PLUGIN_NULL_ENABLED=true")
+	first := s.await(host, "null", running)
+	require.NoError(t, os.Remove(filepath.Join(s.dir, "rivergate-pusher-null.minisig")))
+	require.NoError(t, syscall.Kill(first.PID, syscall.SIGKILL))
+	s.await(host, "null", func(p pluginEntry) bool { return strings.Contains(p.Problem, "needs a signature") })
+	require.Regexp(t, `it is not trusted: .*needs a signature`, s.run("--json").stdout)
 }
 
 func TestCheckRefusesAPluginThatServeWouldNotStart(t *testing.T) {
