@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,32 +25,39 @@ import (
 // guideDeadline bounds one step: the first build of a plugin compiles the SDK and all below it.
 const guideDeadline = 5 * time.Minute
 
-// TestAStrangersPluginFromTheGuideToTheRollback does what the guide (sdk/README.md) says, with the commands that it names,
-// outside the repository: a new pusher is made and proved, locked, installed and enabled by variables; under load it is
+// TestAStrangersPluginFromTheGuideToTheRollback runs what the guide (sdk/README.md) says, word for word, outside the
+// repository: a new pusher is made and proved, locked, installed and enabled by variables; under load it is
 // upgraded, a broken version is turned away, and the first one is brought back. No row is lost or out of order.
 func TestAStrangersPluginFromTheGuideToTheRollback(t *testing.T) {
 	w := newWorld(t, nil)
-	g := newGuide(t, w)
 	d := newGuideDestination(t)
+	g := newGuide(t, w, d.URL)
+
+	require.Len(t, g.blocks, 3, "the guide's way from nothing to production: making, installing, upgrading")
+	make, install, upgrade := g.blocks[0], g.blocks[1], lines(g.blocks[2])
+	require.Len(t, upgrade, 2, "one line upgrades, one goes back")
 
 	// Made and proved outside the repository.
-	repository := filepath.Join(w.dir, "acme")
-	said := g.must("rivergate plugin new", "acme", "--kind", "pusher", "--dir", repository, "--sdk", g.root)
+	repository := filepath.Join(w.dir, "rivergate-pusher-acme")
+	said := g.must(w.dir, make)
 	for _, step := range []string{"go mod tidy", "go build", "go vet", "gofmt", "go test", "conformance"} {
 		require.Regexp(t, `(?m)^  ok +`+step+` `, said)
 	}
-	require.NoDirExists(t, filepath.Join(g.root, "acme"))
-	binary := filepath.Join(repository, "bin", "rivergate-pusher-acme")
-	said = g.must("rivergate conformance", binary, "--config", "url="+d.URL, "--json")
+	require.FileExists(t, filepath.Join(repository, "dist", "0.1.0", "SHA256SUMS"))
+	said = g.must(repository, "rivergate conformance bin/rivergate-pusher-acme --json --config url="+d.URL)
 	require.NotContains(t, said, `"fail"`)
 	require.Contains(t, said, `"pass"`)
 
-	// Locked, installed, and enabled by variables.
-	plugins := filepath.Join(w.dir, "plugins")
-	w.set("RIVERGATE_PLUGIN_DIR", plugins, "RIVERGATE_PLUGIN_POLICY", "locked")
-	g.must("rivergate plugins install", binary)
-	g.must("rivergate plugins lock", "--check")
-	w.set("PLUGIN_ACME_ENABLED", "true", "PLUGIN_ACME_URL", d.URL, "PLUGIN_ACME_ORDER", "key", "PLUGIN_ACME_RETRY_MAX", "500ms")
+	// Locked, installed, and enabled by variables. The last word of the guide's block is the host itself.
+	w.set("RIVERGATE_PLUGIN_DIR", filepath.Join(w.dir, "plugins"), "RIVERGATE_PLUGIN_POLICY", "locked")
+	install, serves := strings.CutSuffix(strings.TrimSpace(install), " && rivergate serve")
+	require.True(t, serves, "the guide's second block ends with the host")
+	g.must(repository, install)
+	g.must(repository, "rivergate plugins lock --check")
+	for _, pair := range regexp.MustCompile(`(PLUGIN_ACME_[A-Z]+)=(\S+)`).FindAllStringSubmatch(install, -1) {
+		w.set(pair[1], pair[2])
+	}
+	w.set("PLUGIN_ACME_ORDER", "key", "PLUGIN_ACME_RETRY_MAX", "500ms")
 	w.start()
 	require.NoError(t, w.host.Running(t.Context(), "acme", 30*time.Second))
 
@@ -58,9 +67,9 @@ func TestAStrangersPluginFromTheGuideToTheRollback(t *testing.T) {
 	d.reaches(t, "0.1.0", 100)
 
 	// Version 2, while rows flow.
-	second := g.version("0.2.0", repository, nil)
+	g.version("0.2.0", repository, nil)
 	began := time.Now()
-	g.must("rivergate plugins upgrade", "acme", second)
+	g.must(repository, upgrade[0])
 	upgraded := time.Now()
 	d.reaches(t, "0.2.0", 300)
 	gap := d.longestGap(began, time.Now())
@@ -71,21 +80,20 @@ func TestAStrangersPluginFromTheGuideToTheRollback(t *testing.T) {
 
 	// A third version that crashes when it is configured: the second serves on, and the reason is told.
 	before := g.serving()
-	third := g.version("0.3.0", repository, func(source string) string {
+	g.version("0.3.0", repository, func(source string) string {
 		return strings.Replace(source, "p.log = env.Log", "p.log = env.Log\n\tif p.URL != \"\" {\n\t\tpanic(\"acme 0.3.0 cannot even open\")\n\t}", 1)
 	})
-	out, errs, code := g.run("rivergate plugins upgrade", "acme", third)
+	out, errs, code := g.run(repository, upgrade[0])
 	require.Equal(t, 1, code, "%s\n%s", out, errs)
 	require.Contains(t, errs, "acme 0.3.0 cannot even open", "the command says why")
 	after := g.serving()
 	require.Equal(t, before, after, "the process of version 2 serves on")
-	g.must("rivergate plugins lock", "--check")
+	g.must(repository, "rivergate plugins lock --check")
 	d.forgetVersions()
 	d.reaches(t, "0.2.0", 100)
 
 	// Back to the first one.
-	g.must("rivergate plugins rollback", "acme")
-	g.must("rivergate plugins upgrade", "acme")
+	g.must(repository, upgrade[1])
 	require.Equal(t, "0.1.0", g.serving().Version)
 	d.reaches(t, "0.1.0", 100)
 	require.Empty(t, d.versions("0.3.0"), "the broken version delivered nothing")
@@ -98,44 +106,44 @@ func TestAStrangersPluginFromTheGuideToTheRollback(t *testing.T) {
 	w.stop()
 }
 
-// guide runs the commands that the guide names, as a reader would: with a shell's own environment and the host's variables.
+// guide runs what the guide says, as a reader would: in a shell, with the host's variables.
 type guide struct {
-	t    *testing.T
-	w    *world
-	root string // of the source checkout, for --sdk
-	text string // the guide
+	t      *testing.T
+	w      *world
+	blocks []string // the shell blocks of "From nothing to production"
 }
 
-func newGuide(t *testing.T, w *world) *guide {
+func newGuide(t *testing.T, w *world, destination string) *guide {
 	t.Helper()
 	root, err := rig.Root(t.Context())
 	require.NoError(t, err)
 	text, err := os.ReadFile(filepath.Join(root, "sdk", "README.md"))
 	require.NoError(t, err)
-	return &guide{t: t, w: w, root: root, text: string(text)}
+	_, section, found := strings.Cut(string(text), "\n## From nothing to production\n")
+	require.True(t, found, "the guide has no way from nothing to production")
+	section, _, _ = strings.Cut(section, "\n## ")
+	g := &guide{t: t, w: w}
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		// The reader's address is ours; and no release has been published that go could fetch.
+		g.blocks = append(g.blocks, strings.NewReplacer(
+			"https://acme.example/in", destination, "rivergate plugin new acme", "rivergate plugin new acme --sdk "+root,
+		).Replace(block[1]))
+	}
+	return g
 }
 
-// run runs a command. The guide must name it.
-func (g *guide) run(command string, args ...string) (stdout, stderr string, code int) {
-	g.t.Helper()
-	require.Contains(g.t, g.text, command, "the guide does not name this command")
-	words := strings.Fields(command)
-	return g.spawn(built.Host, append(words[1:], args...))
-}
+// lines are the commands of a block.
+func lines(block string) []string { return strings.Split(strings.TrimSpace(block), "\n") }
 
-func (g *guide) must(command string, args ...string) (stdout string) {
-	g.t.Helper()
-	out, errs, code := g.run(command, args...)
-	require.Zero(g.t, code, "%s %v:\n%s\n%s", command, args, out, errs)
-	return out
-}
-
-func (g *guide) spawn(program string, args []string) (stdout, stderr string, code int) {
+// run runs a script in a folder.
+func (g *guide) run(dir, script string) (stdout, stderr string, code int) {
 	g.t.Helper()
 	vars := maps.Clone(g.w.opts.Env)
+	vars["PATH"] = filepath.Dir(built.Host) + ":" + os.Getenv("PATH")
+	vars["PLATFORMS"] = "linux/" + runtime.GOARCH // of make dist: others would compile everything once more
 	env := append(ownless(os.Environ()), built.Environment(rig.Options{DataDir: g.w.opts.DataDir, TempDir: g.w.opts.TempDir, Env: vars}, g.w.opts.Addr)...)
 	var out, errs limited
-	p, err := rig.Spawn(program, args, env, g.w.dir, nil, &out, &errs)
+	p, err := rig.Spawn("/bin/bash", []string{"-euo", "pipefail", "-c", script}, env, dir, nil, &out, &errs)
 	require.NoError(g.t, err)
 	timer := time.NewTimer(guideDeadline)
 	defer timer.Stop()
@@ -143,13 +151,20 @@ func (g *guide) spawn(program string, args []string) (stdout, stderr string, cod
 	case <-p.Done():
 	case <-timer.C:
 		p.KillGroup()
-		g.t.Fatalf("%s %v did not end; it said:\n%s\n%s", program, args, out.raw, errs.raw)
+		g.t.Fatalf("the script does not end:\n%s\nit said:\n%s\n%s", script, out.raw, errs.raw)
 	}
 	return string(out.raw), string(errs.raw), p.ExitCode()
 }
 
-// version builds the plugin again under another version, and returns the path of its binary.
-func (g *guide) version(version, repository string, change func(source string) string) string {
+func (g *guide) must(dir, script string) (stdout string) {
+	g.t.Helper()
+	out, errs, code := g.run(dir, script)
+	require.Zero(g.t, code, "%s\n%s\n%s", script, out, errs)
+	return out
+}
+
+// version builds the plugin again under another version.
+func (g *guide) version(version, repository string, change func(source string) string) {
 	g.t.Helper()
 	require.NoError(g.t, os.WriteFile(filepath.Join(repository, "VERSION"), []byte(version+"\n"), 0o600))
 	if change != nil {
@@ -160,9 +175,7 @@ func (g *guide) version(version, repository string, change func(source string) s
 		require.NotEqual(g.t, string(source), changed)
 		require.NoError(g.t, os.WriteFile(path, []byte(changed), 0o600))
 	}
-	out, errs, code := g.spawn("/usr/bin/env", []string{"make", "-C", repository, "build"})
-	require.Zero(g.t, code, "%s\n%s", out, errs)
-	return filepath.Join(repository, "bin", "rivergate-pusher-acme")
+	g.must(repository, "make build")
 }
 
 type servingPlugin struct {
