@@ -193,3 +193,26 @@ func TestALargeBatchIsCutInTheTrace(t *testing.T) {
 	require.Contains(t, out.b.String(), "and 80 more")
 	require.Less(t, out.b.Len(), 2*traceBytes)
 }
+
+func TestARealPluginIsTracedThroughTheHostFromConfigureToDrain(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Wrap = Traces{Instances: []string{"traced"}}.Wrap() })
+	w.install("crash", "traced")
+	w.install("crash", "other")
+	w.start(acme("traced", "CRASH_ON", "settingvalue"), acme("other", "CRASH_ON", "settingvalue"))
+	for _, name := range []string{"traced", "other"} {
+		w.pid(name)
+		s := w.open(name)
+		deliver(t, s, batch(1, 41, `{"a":"rowvalue"}`))
+		s.Close()
+	}
+	require.NoError(t, w.host.Stop(t.Context()))
+	log := w.log.text()
+	for _, message := range []string{"to plugin: Configure", "to plugin: Health", "to plugin: Deliver opens", "to plugin: batch", "position=41 rows=1 bytes=16", "from plugin: ack", "to plugin: Drain"} {
+		require.Contains(t, log, message)
+	}
+	require.Contains(t, log, "traced.trace: to plugin: batch")
+	require.NotContains(t, log, "other.trace", "only what is traced is logged")
+	for _, value := range []string{"rowvalue", "settingvalue"} {
+		require.NotContains(t, log, value)
+	}
+}
