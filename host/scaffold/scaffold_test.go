@@ -97,7 +97,7 @@ func TestANewRepositoryBuildsAndPassesItsOwnChecks(t *testing.T) {
 	checkTable.Dir, checkTable.Env = r.Dir, make.Env
 	out, err = checkTable.CombinedOutput()
 	require.Error(t, err)
-	require.Contains(t, string(out), "make docs")
+	require.Contains(t, string(out), "does not hold the table of the settings")
 	docs := exec.CommandContext(t.Context(), "make", "-C", r.Dir, "docs")
 	docs.Env = make.Env
 	out, err = docs.CombinedOutput()
