@@ -36,7 +36,8 @@ func (c *cli) conformanceCommand() *cobra.Command {
 		Short: "Check whether a plugin binary keeps the plugin contract",
 		Long: `Run a plugin binary, written in any language, as the host would, and tell for each rule of the plugin contract whether
 it is kept, with what to change where it is not. The plugin delivers rows: give it, with --config, a destination that may get
-them. The rows carry uuids that start with "conformance-", and some are odd on purpose.
+them. The rows carry uuids that start with "conformance-", and some are odd on purpose. A command line can be read by others:
+secrets go into the file of --config-file.
 
 Exit codes:
   0  every rule that could be judged is kept

@@ -18,6 +18,7 @@ type misbehaviour struct {
 	config map[string]any
 	breaks string // the rule; empty: none
 	says   string // what the explanation holds
+	judges string // a rule that others skip, and this one passes
 }
 
 func lie(name, breaks, says string) misbehaviour {
@@ -94,7 +95,9 @@ func misbehaviours(t *testing.T) []misbehaviour {
 		{binary: "forker", config: map[string]any{"path": filepath.Join(t.TempDir(), "pids")}, breaks: "parent-death", says: "something does that it started"},
 
 		{binary: "envdump"},
-		{binary: "flaky", config: map[string]any{"share": 1}},
+		{binary: "flaky", config: map[string]any{"share": 1}, judges: "order"},
+		{binary: "sharing", judges: "instances"},
+		{binary: "hungry"},
 		{binary: "witness", config: map[string]any{"path": filepath.Join(t.TempDir(), "rows")}},
 	}
 }
@@ -131,6 +134,9 @@ func TestEachMisbehavingPluginFailsExactlyTheRuleThatItBreaks(t *testing.T) {
 			}
 			require.Equal(t, m.breaks, strings.Join(failed, " "), "%s", text.String())
 			broken[m.breaks] = true
+			for _, r := range reports[i].Results {
+				require.True(t, r.Rule != m.judges || r.Status == Pass, "%+v", r)
+			}
 		})
 	}
 	for _, r := range Rules() {

@@ -31,7 +31,7 @@ type troubleError struct{ err error }
 func (t *troubleError) Error() string { return t.err.Error() }
 func (t *troubleError) Unwrap() error { return t.err }
 
-// outputTime is how long the outputs of a dead process are still read; longer only when somebody else holds them.
+// outputTime is how long the outputs of a dead process are still read, when somebody else holds them.
 const outputTime = 500 * time.Millisecond
 
 // process is a plugin process, in a process group of its own.
@@ -132,18 +132,18 @@ func (p *process) fork(log io.Writer) error {
 			<-p.killed
 		}
 		killGroup(p.cmd.Process.Pid)
+		killStrays(p.dir) // they may hold the outputs
 		deadline := time.Now().Add(outputTime)
 		_ = outRead.SetReadDeadline(deadline)
 		_ = errRead.SetReadDeadline(deadline)
 		reading.Wait()
 		_, _ = outRead.Close(), errRead.Close()
-		killStrays(p.dir)
 		p.code, p.how = p.cmd.ProcessState.ExitCode(), "exit status 0"
 		if err != nil {
 			p.how = err.Error()
 		}
-		if last := p.stderr.reason(); last != "" {
-			p.how += " (" + last + ")"
+		if why := p.stderr.reason(p.code < 0); why != "" {
+			p.how += " (" + why + ")"
 		}
 		close(p.dead)
 	}()
@@ -349,10 +349,11 @@ func (e *stderr) take(text []byte) {
 	}
 }
 
-func (e *stderr) reason() string {
+// reason is what the process said of its end. One that was ended by a signal had no occasion to.
+func (e *stderr) reason(signalled bool) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.panic != "" {
+	if e.panic != "" || signalled {
 		return e.panic
 	}
 	return e.last
