@@ -13,7 +13,8 @@ type pace struct {
 	loopWindow             time.Duration // … within this make a crash loop
 	progressMax            time.Duration // longest pause for a plugin that crashes and still gets on
 	firstWord              time.Duration // that Start waits for
-	healthEvery            time.Duration
+	healthEvery            time.Duration // of an instance that is well
+	doubtEvery             time.Duration // of one that is not, or did not answer
 	healthTimeout          time.Duration
 	healthMisses           int
 	attachEvery            time.Duration // between attempts to connect to a process that somebody else runs
@@ -23,7 +24,7 @@ func defaultPace() pace {
 	return pace{
 		backoffMin: 250 * time.Millisecond, backoffMax: 30 * time.Second, healthyAfter: time.Minute,
 		loopCrashes: 5, loopWindow: time.Minute, progressMax: time.Second, firstWord: 3 * time.Second,
-		healthEvery: 5 * time.Second, healthTimeout: 2 * time.Second, healthMisses: 3,
+		healthEvery: 10 * time.Second, doubtEvery: time.Second, healthTimeout: 2 * time.Second, healthMisses: 3,
 		attachEvery: time.Second,
 	}
 }

@@ -67,6 +67,14 @@ func (s *seat) describe() *Status {
 	}
 }
 
+// processID is 0 for no seat.
+func (s *seat) processID() int {
+	if s == nil {
+		return 0
+	}
+	return s.pid
+}
+
 // enter counts a stream in.
 func (s *seat) enter() error {
 	s.mu.Lock()

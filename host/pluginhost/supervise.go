@@ -228,7 +228,8 @@ func (s *supervisor) split(r *running, released <-chan struct{}) (*running, erro
 		select {
 		case problems := <-other.first:
 			found = append(found, problems...)
-		case <-other.done:
+		case <-s.ctx.Done(): // who ends this one ends the others too
+			other.cancel()
 		}
 	}
 	s.first <- found
@@ -465,7 +466,9 @@ func (s *supervisor) watch(r *running) {
 			}
 		case a := <-answers:
 			a.seat.asking = false
-			s.heard(r, a.seat, a.err)
+			if s.heard(r, a.seat, a.err); a.err != nil {
+				tick.Reset(s.h.pace.doubtEvery)
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 func (w *world) fast(change ...func(*pace)) {
 	p := defaultPace()
 	p.backoffMin, p.backoffMax, p.progressMax = time.Millisecond, 20*time.Millisecond, time.Millisecond
-	p.healthEvery, p.healthTimeout = 20*time.Millisecond, 100*time.Millisecond
+	p.healthEvery, p.doubtEvery, p.healthTimeout = 20*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond
 	for _, c := range change {
 		c(&p)
 	}

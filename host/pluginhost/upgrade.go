@@ -169,7 +169,7 @@ func (h *Host) moveFrom(ctx context.Context, old *supervisor, movers []*tenant, 
 		}
 	}
 	next.work.Lock()
-	for _, t := range movers {
+	for i, t := range movers {
 		before := t.m.described()
 		t.m.settle(next, t)
 		t.m.change(func() {
@@ -178,7 +178,7 @@ func (h *Host) moveFrom(ctx context.Context, old *supervisor, movers []*tenant, 
 		})
 		now := t.m.described()
 		t.m.log.Info("plugin upgraded", "from_version", before.Version, "version", now.Version, "from_sha256", before.SHA256,
-			"sha256", now.SHA256)
+			"sha256", now.SHA256, "from_pid", seats[i].processID(), "pid", t.seat.processID())
 	}
 	next.work.Unlock()
 	h.ending.Go(func() {
