@@ -38,6 +38,8 @@ type upgraded struct {
 	// instance. Error says why.
 	Reverted bool   `json:"reverted,omitempty"`
 	Error    string `json:"error,omitempty"`
+
+	unsure []hostPlugin // no answer came, so that they may have changed over
 }
 
 func (c *cli) upgradeCommand() *cobra.Command {
@@ -173,6 +175,9 @@ func changeOver(ctx context.Context, host *client, instances []hostPlugin, done 
 	for _, p := range instances {
 		now, err := reload(ctx, host, p.Name)
 		if err != nil {
+			if refused := (*apiError)(nil); !errors.As(err, &refused) {
+				u.unsure = append(u.unsure, p)
+			}
 			return fmt.Errorf("%s did not change over: %w", p.Name, err)
 		}
 		u.Instances = append(u.Instances, *now)
@@ -203,7 +208,7 @@ func putBack(ctx context.Context, host *client, store *pluginstore.Store, done *
 		}
 	}
 	u.Reverted = true
-	changed := u.Instances
+	changed := append(u.Instances, u.unsure...)
 	u.Instances = nil
 	for _, p := range changed {
 		if now, err := reload(ctx, host, p.Name); err != nil {

@@ -231,7 +231,7 @@ func (s *Store) exchange(got *staged, name, from string) (*Installed, error) {
 		return nil, err
 	}
 	done.From.Entry = l.find(done.Kind, name)
-	entry := &Entry{Kind: done.Kind, Name: name, Release: Release{Version: got.found.Version, SHA256: got.sum, Source: from}}
+	entry := &Entry{Kind: done.Kind, Name: name, Release: Release{Version: printable(got.found.Version), SHA256: got.sum, Source: from}}
 	done.To = Side{SHA256: got.sum, Signed: got.signer != nil, Entry: entry}
 	if err := s.keepFormer(done, entry); err != nil {
 		return nil, err

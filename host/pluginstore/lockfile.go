@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rivergate/rivergate/host/pluginhost"
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -127,11 +129,7 @@ func readGuarded(path string) ([]byte, error) {
 	if info.Mode().Perm()&0o002 != 0 {
 		return nil, fmt.Errorf("%s can be written by everybody: chmod o-w it", path)
 	}
-	folder, err := os.Stat(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	if mode := folder.Mode(); mode.Perm()&0o002 != 0 && mode&os.ModeSticky == 0 {
+	if exchangeable(filepath.Dir(path)) {
 		return nil, fmt.Errorf("everybody can exchange %s, for its folder can be written by everybody: chmod o-w the folder", path)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxLock+1))
@@ -139,6 +137,17 @@ func readGuarded(path string) ([]byte, error) {
 		err = fmt.Errorf("%s is larger than %d bytes", path, maxLock)
 	}
 	return text, err
+}
+
+// exchangeable tells whether everybody can put another file in the place of one in the folder. A folder that is mounted
+// read-only, as Kubernetes mounts a ConfigMap, may have any mode.
+func exchangeable(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o002 == 0 || info.Mode()&os.ModeSticky != 0 {
+		return false
+	}
+	var system unix.Statfs_t
+	return unix.Statfs(dir, &system) != nil || system.Flags&unix.ST_RDONLY == 0
 }
 
 // writeLock replaces the lock file. The store is held.

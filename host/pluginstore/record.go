@@ -99,7 +99,7 @@ func (s *Store) Lock(ctx context.Context, o LockOptions) ([]Locked, error) {
 
 // record holds one binary against the lock file and notes it there.
 func record(l *LockFile, f pluginhost.Found) Locked {
-	p := Locked{Kind: f.Kind, Name: f.Name, Version: f.Version, SHA256: f.SHA256, Problem: f.Problem, What: Added}
+	p := Locked{Kind: f.Kind, Name: f.Name, Version: printable(f.Version), SHA256: f.SHA256, Problem: f.Problem, What: Added}
 	e := l.find(f.Kind, f.Name)
 	if e != nil {
 		was := e.Release
@@ -114,7 +114,7 @@ func record(l *LockFile, f pluginhost.Found) Locked {
 		return p
 	}
 	// What was kept for going back was the former of other bytes than these; it stays, until the next install.
-	entry := Entry{Kind: f.Kind, Name: f.Name, Release: Release{Version: f.Version, SHA256: f.SHA256, Source: "local"}}
+	entry := Entry{Kind: f.Kind, Name: f.Name, Release: Release{Version: p.Version, SHA256: f.SHA256, Source: "local"}}
 	if e != nil {
 		entry.Former = e.Former
 	}

@@ -155,7 +155,7 @@ func (keys Keys) verifyFile(path, signature, missing string) (Signer, error) {
 	return signer, nil
 }
 
-// printable takes from a comment what would move the cursor of whoever reads it.
+// printable takes from what a publisher or a plugin says what would move the cursor of whoever reads it.
 func printable(s string) string {
 	return shorten(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -92,8 +92,12 @@ func TestASignatureThatWasExchangedCountsAtTheNextStart(t *testing.T) {
 		_, err := verify(t.Context(), f.binary("acme", ""))
 		require.NoError(t, err)
 	}
-	f.place("rivergate-pusher-acme.minisig", acme.sign(t, program("acme", "2"), "x"))
+	f.place("rivergate-pusher-acme", program("acme", "2"))
 	_, err := verify(t.Context(), f.binary("acme", ""))
+	require.ErrorContains(t, err, "does not fit", "the signature was right, for other bytes")
+	f.place("rivergate-pusher-acme", program("acme", "1"))
+	f.place("rivergate-pusher-acme.minisig", acme.sign(t, program("acme", "2"), "x"))
+	_, err = verify(t.Context(), f.binary("acme", ""))
 	require.ErrorContains(t, err, "does not fit")
 	f.place("rivergate-pusher-acme", program("acme", "2"))
 	_, err = verify(t.Context(), f.binary("acme", ""))
