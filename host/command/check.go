@@ -63,7 +63,11 @@ func (c *cli) check(ctx context.Context) error {
 	fmt.Fprintf(c.Stdout, "The configuration is right.\n  listens on  %s\n  data        %s\n", cfg.Listen, cfg.DataDir)
 	for i := range cfg.Instances {
 		in := &cfg.Instances[i]
-		fmt.Fprintf(c.Stdout, "  pusher      %s (%s)\n", in.Name, pluginhost.BinaryName(protocol.KindPusher, in.Plugin()))
+		runs := pluginhost.BinaryName(protocol.KindPusher, in.Plugin())
+		if address := cfg.Attached()[in.Name]; address != "" {
+			runs = "attached to " + address
+		}
+		fmt.Fprintf(c.Stdout, "  pusher      %s (%s)\n", in.Name, runs)
 	}
 	if len(cfg.Instances) == 0 {
 		fmt.Fprintln(c.Stdout, "  pusher      none: rows are refused until one is enabled, for example PLUGIN_FILE_ENABLED=true")

@@ -276,14 +276,16 @@ type pluginList struct {
 	reloader *reloader
 }
 
-// Status lists the instances, and the binaries of the plugin folder that none of them runs.
+// Status lists the instances.
 func (l pluginList) Status() []gateway.Plugin {
 	var list []gateway.Plugin
-	used := map[string]bool{}
 	for _, s := range l.host.Status() {
-		used[s.Binary] = true
+		binary := ""
+		if s.Attached == "" { // else nobody knows what runs there
+			binary = filepath.Base(s.Binary)
+		}
 		list = append(list, gateway.Plugin{
-			Name: s.Name, Kind: string(s.Kind), Binary: filepath.Base(s.Binary), Version: s.Version, Protocol: s.Protocol, SHA256: s.SHA256,
+			Name: s.Name, Kind: string(s.Kind), Binary: binary, Version: s.Version, Protocol: s.Protocol, SHA256: s.SHA256,
 			State: string(s.State), Reason: s.Reason, Capabilities: s.Capabilities, ConfigSchema: s.ConfigSchema,
 			Restarts: s.Restarts, PID: s.PID, RSSBytes: s.RSSBytes, LastError: s.LastError,
 			Condition: s.Condition, Phase: s.Phase, Trust: string(s.Trust), Limits: (*gateway.PluginLimits)(s.Limits),
