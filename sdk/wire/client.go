@@ -117,7 +117,7 @@ func (c *client) Deliver(ctx context.Context, instance string) (protocol.Deliver
 	if c.version.Load() >= protocol.Version2 {
 		return c.deliver2(ctx, instance)
 	}
-	stream, err := c.pusher1.Deliver(metadata.AppendToOutgoingContext(ctx, instanceKey, instance))
+	stream, err := c.pusher1.Deliver(metadata.AppendToOutgoingContext(ctx, instanceKey, instance), grpc.ForceCodecV2(newGuard()))
 	if err != nil {
 		return nil, fromStatus(ctx, "open stream of "+instance, err)
 	}

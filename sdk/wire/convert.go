@@ -15,53 +15,12 @@ import (
 // thousand rows that failed with the same long text must still be acknowledged.
 const maxMessages = 16 << 20
 
-// batchOut lends the frames' bytes to the message: nothing is copied before gRPC encodes it.
-func batchOut(b *protocol.Batch) *pluginv1.Batch {
-	frames := make([]pluginv1.Frame, len(b.Frames))
-	m := &pluginv1.Batch{Seq: b.Seq, Ordered: b.Ordered, Frames: make([]*pluginv1.Frame, len(b.Frames))}
-	for i := range b.Frames {
-		f, p := &b.Frames[i], &frames[i]
-		p.OrgId = f.OrgID
-		p.UserId = f.UserID
-		p.Uuid = text(f.UUID)
-		p.Position = f.Position
-		p.ReceivedAt = f.ReceivedAt.UnixNano()
-		p.Data = f.Data
-		p.Ends = f.Ends
-		p.Index = f.Index
-		p.Trigger = f.Trigger
-		p.RequestId = text(f.RequestID)
-		p.TraceParent = text(f.TraceParent)
-		m.Frames[i] = p
-	}
-	return m
-}
-
-// batchIn takes the message's slices over: the one copy was made when protobuf decoded it. It refuses frames whose ends
-// do not describe their data, so that no row can be read out of bounds later.
+// batchIn takes the message's slices over: the one copy was made when protobuf decoded it.
 func batchIn(m *pluginv1.Batch) (*protocol.Batch, error) {
 	b := &protocol.Batch{Seq: m.Seq, Ordered: m.Ordered, Frames: make([]protocol.Frame, len(m.Frames))}
 	for i, p := range m.Frames {
 		if p == nil {
 			return nil, fmt.Errorf("%w: batch %d, frame %d is missing", protocol.ErrMalformed, m.Seq, i)
-		}
-		last := uint32(0)
-		for _, end := range p.Ends {
-			if end < last {
-				return nil, fmt.Errorf("%w: batch %d, frame %d: ends are not in order", protocol.ErrMalformed, m.Seq, i)
-			}
-			last = end
-		}
-		if uint64(last) > uint64(len(p.Data)) {
-			return nil, fmt.Errorf("%w: batch %d, frame %d: a row ends at byte %d of %d", protocol.ErrMalformed, m.Seq, i, last, len(p.Data))
-		}
-		if len(p.Index) != 0 && len(p.Index) != len(p.Ends) {
-			return nil, fmt.Errorf("%w: batch %d, frame %d: %d indices for %d rows", protocol.ErrMalformed, m.Seq, i, len(p.Index), len(p.Ends))
-		}
-		for _, index := range p.Index {
-			if index < protocol.NoIndex {
-				return nil, fmt.Errorf("%w: batch %d, frame %d: index %d", protocol.ErrMalformed, m.Seq, i, index)
-			}
 		}
 		f := &b.Frames[i]
 		f.OrgID = p.OrgId
@@ -80,7 +39,36 @@ func batchIn(m *pluginv1.Batch) (*protocol.Batch, error) {
 		f.RequestID = p.RequestId
 		f.TraceParent = p.TraceParent
 	}
+	if err := check(b); err != nil {
+		return nil, err
+	}
 	return b, nil
+}
+
+// check refuses frames whose ends do not describe their data, so that no row can be read out of bounds later.
+func check(b *protocol.Batch) error {
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		last := uint32(0)
+		for _, end := range f.Ends {
+			if end < last {
+				return fmt.Errorf("%w: batch %d, frame %d: ends are not in order", protocol.ErrMalformed, b.Seq, i)
+			}
+			last = end
+		}
+		if uint64(last) > uint64(len(f.Data)) {
+			return fmt.Errorf("%w: batch %d, frame %d: a row ends at byte %d of %d", protocol.ErrMalformed, b.Seq, i, last, len(f.Data))
+		}
+		if len(f.Index) != 0 && len(f.Index) != len(f.Ends) {
+			return fmt.Errorf("%w: batch %d, frame %d: %d indices for %d rows", protocol.ErrMalformed, b.Seq, i, len(f.Index), len(f.Ends))
+		}
+		for _, index := range f.Index {
+			if index < protocol.NoIndex {
+				return fmt.Errorf("%w: batch %d, frame %d: index %d", protocol.ErrMalformed, b.Seq, i, index)
+			}
+		}
+	}
+	return nil
 }
 
 // The classes on the wire and in Go. Delivered is silence, Poison the host's own: neither travels.

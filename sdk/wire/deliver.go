@@ -29,11 +29,11 @@ func (s *pusher1) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, plugin
 	}
 	var in batches
 	recv := func() (*protocol.Batch, error) {
-		m, err := stream.Recv()
-		if err != nil {
+		var m batchMessage
+		if err := stream.RecvMsg(&m); err != nil {
 			return nil, atEnd(err)
 		}
-		return in.next(m)
+		return in.next(&m)
 	}
 	send := func(a protocol.Ack) error {
 		if a.Working {
@@ -82,15 +82,11 @@ func (s *pusher2) Deliver(stream grpc.BidiStreamingServer[pluginv2.HostMessage, 
 			}
 			opened = true
 		}
-		m, err := stream.Recv()
-		if err != nil {
+		var m hostMessage
+		if err := stream.RecvMsg(&m); err != nil {
 			return nil, atEnd(err)
 		}
-		b, ok := m.Message.(*pluginv2.HostMessage_Batch)
-		if !ok || b.Batch == nil {
-			return nil, fmt.Errorf("%w: a message after Open is no batch", protocol.ErrMalformed)
-		}
-		return in.next(b.Batch)
+		return in.next(&m.batchMessage)
 	}
 	send := func(a protocol.Ack) error {
 		if a.Working {
@@ -108,12 +104,18 @@ func (s *pusher2) Deliver(stream grpc.BidiStreamingServer[pluginv2.HostMessage, 
 // batches counts what comes down a stream.
 type batches struct{ seq uint64 }
 
-func (b *batches) next(m *pluginv1.Batch) (*protocol.Batch, error) {
-	if m.Seq != b.seq+1 {
-		return nil, fmt.Errorf("%w: batch %d follows batch %d", protocol.ErrMalformed, m.Seq, b.seq)
+func (b *batches) next(m *batchMessage) (*protocol.Batch, error) {
+	if m.err != nil {
+		return nil, m.err
 	}
-	b.seq = m.Seq
-	return batchIn(m)
+	if m.batch == nil {
+		return nil, fmt.Errorf("%w: a message after Open is no batch", protocol.ErrMalformed)
+	}
+	if m.batch.Seq != b.seq+1 {
+		return nil, fmt.Errorf("%w: batch %d follows batch %d", protocol.ErrMalformed, m.batch.Seq, b.seq)
+	}
+	b.seq = m.batch.Seq
+	return m.batch, nil
 }
 
 func atEnd(err error) error {

@@ -14,7 +14,7 @@ const (
 	socketBuffer = 256 << 10
 )
 
-// ServerOptions are the gRPC options of the plugin side.
+// ServerOptions are the gRPC options of the plugin side. Register needs them.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.InitialWindowSize(window),
@@ -23,6 +23,7 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.WriteBufferSize(socketBuffer),
 		grpc.MaxRecvMsgSize(protocol.MaxMessage),
 		grpc.MaxSendMsgSize(protocol.MaxMessage),
+		grpc.ForceServerCodecV2(newCodec()),
 	}
 }
 

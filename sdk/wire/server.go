@@ -13,7 +13,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-// Register serves a pusher on s, in every version of the protocol side by side. Panics of the implementation are left alone: the process is to crash, and the host to
+// Register serves a pusher on s, which ServerOptions made, in every version of the protocol side by side. Panics of the implementation are left alone: the process is to crash, and the host to
 // see it.
 func Register(s grpc.ServiceRegistrar, impl protocol.PusherServer) {
 	pluginv1.RegisterBaseServer(s, &baseServer{impl: impl})

@@ -20,7 +20,7 @@ const openTimeout = 10 * time.Second
 
 // hostStream is the host's end in the form of one protocol version. A nil Ack says that the plugin is at work.
 type hostStream interface {
-	Send(*pluginv1.Batch) error
+	SendBatch(*protocol.Batch) error
 	Recv() (*pluginv1.Ack, error)
 	CloseSend() error
 }
@@ -29,12 +29,16 @@ type stream1 struct {
 	grpc.BidiStreamingClient[pluginv1.Batch, pluginv1.Ack]
 }
 
+func (s stream1) SendBatch(b *protocol.Batch) error {
+	return s.SendMsg(&outgoing{batch: b})
+}
+
 type stream2 struct {
 	stream grpc.BidiStreamingClient[pluginv2.HostMessage, pluginv2.PluginMessage]
 }
 
-func (s stream2) Send(b *pluginv1.Batch) error {
-	return s.stream.Send(&pluginv2.HostMessage{Message: &pluginv2.HostMessage_Batch{Batch: b}})
+func (s stream2) SendBatch(b *protocol.Batch) error {
+	return s.stream.SendMsg(&outgoing{batch: b, nested: true})
 }
 
 func (s stream2) Recv() (*pluginv1.Ack, error) {
@@ -78,7 +82,7 @@ func (c *client) deliver2(parent context.Context, instance string) (protocol.Del
 }
 
 func (c *client) open2(ctx context.Context, instance string) (grpc.BidiStreamingClient[pluginv2.HostMessage, pluginv2.PluginMessage], error) {
-	stream, err := c.pusher2.Deliver(ctx)
+	stream, err := c.pusher2.Deliver(ctx, grpc.ForceCodecV2(newGuard()))
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func (s *clientStream) Send(b *protocol.Batch) error {
 	}
 	// Counted before it leaves: the acknowledgement may be here before Send returns.
 	s.sent.Store(b.Seq)
-	return fromStatus(s.ctx, "send batch", s.stream.Send(batchOut(b)))
+	return fromStatus(s.ctx, "send batch", s.stream.SendBatch(b))
 }
 
 func (s *clientStream) Recv() (protocol.Ack, error) {
