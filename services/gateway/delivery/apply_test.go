@@ -363,18 +363,22 @@ func TestBacklogsStayExactWhilePushersComeAndGoUnderLoad(t *testing.T) {
 	var frames [4][]protocol.Frame
 	var over atomic.Bool
 	posted := make(chan error, len(frames))
+	post := func(i, n int) error {
+		rec := &journal.Record{Frame: rows(uint64(1+n%2), fmt.Sprint("key", i), 1+n%5)}
+		if _, err := files.Append(ctx, rec); err != nil {
+			return err
+		}
+		d.Accepted(&rec.Frame)
+		frames[i] = append(frames[i], rec.Frame)
+		return nil
+	}
 	for i := range frames {
 		go func() {
-			for n := 0; !over.Load(); n++ {
-				rec := &journal.Record{Frame: rows(uint64(1+n%2), fmt.Sprint("key", i), 1+n%5)}
-				if _, err := files.Append(ctx, rec); err != nil {
-					posted <- err
-					return
-				}
-				d.Accepted(&rec.Frame)
-				frames[i] = append(frames[i], rec.Frame)
+			var err error
+			for n := 0; err == nil && (n < 100 || !over.Load()); n++ {
+				err = post(i, n)
 			}
-			posted <- nil
+			posted <- err
 		}()
 	}
 	for i := range 40 {
@@ -392,6 +396,7 @@ func TestBacklogsStayExactWhilePushersComeAndGoUnderLoad(t *testing.T) {
 	}
 	_, err = d.Apply(ctx, []Pusher{stays, other})
 	require.NoError(t, err)
+	require.NoError(t, post(0, 1)) // one at least that both are to have
 	whole := func(at int) *protocol.Frame {
 		last := frames[0][len(frames[0])-1]
 		for _, own := range frames {

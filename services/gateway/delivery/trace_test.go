@@ -37,7 +37,7 @@ func newTracedRig(t *testing.T, pushers ...Pusher) (*rig, *tracetest.SpanRecorde
 func told(s sdktrace.ReadOnlySpan) string {
 	all := map[string]string{}
 	for _, a := range s.Attributes() {
-		all[string(a.Key)] = a.Value.Emit()
+		all[string(a.Key)] = a.Value.String()
 	}
 	text := fmt.Sprintf("%s: attempt %s of %s rows: %s", s.Name(), all["rivergate.attempt"], all["rivergate.rows"], all["rivergate.outcome"])
 	for _, class := range []string{"delivered", "skipped", "retry", "rejected"} {
