@@ -11,8 +11,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -26,13 +29,33 @@ import (
 const version = 1
 
 func main() {
+	e := &elder{files: map[string]*os.File{}}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: "RIVERGATE_PLUGIN", MagicCookieValue: "c9f1d3a0-rows-in-kept-safe-out"},
-		VersionedPlugins: map[int]plugin.PluginSet{version: {"rivergate": &elder{files: map[string]*os.File{}}}},
+		VersionedPlugins: map[int]plugin.PluginSet{version: {"rivergate": e}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(64<<20))...)
+			s := grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(64<<20))...)
+			go endWithHost(s, os.Getppid())
+			return s
 		},
 	})
+}
+
+// endWithHost stops the server, and with it the process, at SIGTERM or when the host is dead. Each batch was synced before
+// it was acknowledged, so nothing is left to do.
+func endWithHost(s *grpc.Server, parent int) {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	look := time.NewTicker(500 * time.Millisecond)
+	for os.Getppid() == parent {
+		select {
+		case <-stop:
+			s.Stop()
+			return
+		case <-look.C:
+		}
+	}
+	s.Stop()
 }
 
 type elder struct {
@@ -75,11 +98,24 @@ func (e *elder) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1.
 }
 
 func (e *elder) Configure(_ context.Context, r *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
-	var config struct{ Path string }
+	var config map[string]any
 	if err := json.Unmarshal(r.Config, &config); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	file, err := os.OpenFile(config.Path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	var problems []*pluginv1.ConfigProblem
+	path, ok := config["path"].(string)
+	if !ok || path == "" {
+		problems = append(problems, &pluginv1.ConfigProblem{Field: "path", Reason: "a file name is required"})
+	}
+	for name := range config {
+		if name != "path" {
+			problems = append(problems, &pluginv1.ConfigProblem{Field: name, Reason: "there is no such setting"})
+		}
+	}
+	if len(problems) > 0 {
+		return &pluginv1.ConfigureResponse{Problems: problems}, nil
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return &pluginv1.ConfigureResponse{Problems: []*pluginv1.ConfigProblem{{Field: "path", Reason: err.Error()}}}, nil
 	}
