@@ -314,27 +314,26 @@ func checkHealth(ctx context.Context, s *suite) error {
 	return s.unknown(ctx, p, "conformance-unknown", "an instance that was never configured")
 }
 
-// healthy waits until the instance is.
+// healthy waits until the instance is: it may still be connecting.
 func (s *suite) healthy(ctx context.Context, p *process, name string) error {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
+	var unhealthy *protocol.Unhealthy // its last word
 	for {
 		err := p.client.Health(ctx, name)
-		var unhealthy *protocol.Unhealthy
 		switch {
 		case err == nil:
 			return nil
-		case !errors.As(err, &unhealthy):
+		case errors.As(err, &unhealthy):
+		case unhealthy == nil || ctx.Err() == nil:
 			return p.failed("Health of a configured instance", err, "keep an instance until it is drained, and say whether it can do its work")
 		}
-		// It may still be connecting.
-		if !closedWithin(p.dead, pollTime) && ctx.Err() == nil {
-			continue
+		if ctx.Err() != nil || closedWithin(p.dead, pollTime) {
+			return fail(
+				fmt.Sprintf("an instance that is healthy within %s of Configure", s.opts.Timeout), "not healthy: "+oneLine(unhealthy.Reason),
+				"give a configuration with which it can work, and say healthy when it does",
+			)
 		}
-		return fail(
-			fmt.Sprintf("an instance that is healthy within %s of Configure", s.opts.Timeout), "not healthy: "+oneLine(unhealthy.Reason),
-			"give a configuration with which it can work, and say healthy when it does",
-		)
 	}
 }
 
