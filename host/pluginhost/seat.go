@@ -44,7 +44,7 @@ func (h *Host) sit(ctx context.Context, r *running, in Instance, pusher protocol
 	if len(problems) > 0 {
 		return nil, &problemsError{prefix: in.Prefix, problems: problems}
 	}
-	call, cancel = context.WithTimeout(ctx, h.pace.healthTimeout)
+	call, cancel = context.WithTimeout(ctx, h.opts.StartTimeout) // no shorter: many start at once, on a busy machine
 	defer cancel()
 	err = pusher.Health(call, in.Name)
 	var unhealthy *protocol.Unhealthy

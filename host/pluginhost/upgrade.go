@@ -181,15 +181,18 @@ func (h *Host) moveFrom(ctx context.Context, old *supervisor, movers []*tenant, 
 			"sha256", now.SHA256, "from_pid", seats[i].processID(), "pid", t.seat.processID())
 	}
 	next.work.Unlock()
+	seats = slices.DeleteFunc(seats, func(s *seat) bool { return s == nil })
+	if left == nil {
+		// Not in the background: the instance may come back to this process, and must not be drained then.
+		ctx, cancel := context.WithTimeout(h.cut, h.opts.StopTimeout)
+		defer cancel()
+		drainAll(ctx, old.log, seats)
+		return
+	}
 	h.ending.Go(func() {
 		ctx, cancel := context.WithTimeout(h.cut, h.opts.StopTimeout)
 		defer cancel()
-		seats = slices.DeleteFunc(seats, func(s *seat) bool { return s == nil })
-		if left != nil {
-			left.stop(ctx, seats)
-			return
-		}
-		drainAll(ctx, old.log, seats)
+		left.stop(ctx, seats)
 	})
 }
 
