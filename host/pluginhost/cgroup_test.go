@@ -381,7 +381,7 @@ func TestEachLimitIsKeptByTheBestThatTheMachineHas(t *testing.T) {
 		{"memory", LimitStatus{By: byCgroup, NotEnforced: []string{"CPU_MAX (needs cgroup v2: the controller cpu is not delegated to /sys/fs/cgroup/box)"}}},
 		{"io", LimitStatus{By: byRlimits, NotEnforced: []string{"CPU_MAX (needs cgroup v2: the controllers memory and cpu are not delegated to /sys/fs/cgroup/box)"}}},
 	} {
-		l := newLimiter(hclog.NewNullLogger(), newFakeCgroups(t, "/box", c.controllers))
+		l := newLimiter(newFakeCgroups(t, "/box", c.controllers))
 		bound := confinement{limits: both, prefix: "PLUGIN_ACME_", watch: l.watch}
 		l.assign(&bound, hclog.NewNullLogger())
 		c.want.MemoryMax, c.want.CPUMax, c.want.OpenFiles = both.MemoryMax, both.CPUMax, both.OpenFiles

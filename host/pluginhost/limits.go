@@ -68,9 +68,10 @@ func (in Instance) checkLimits() []settings.Problem {
 
 // limiter knows how this machine can enforce limits. cgroups are set up when the first limit needs them.
 type limiter struct {
-	log   hclog.Logger
 	watch *memoryWatch
 	files cgroupFS
+	// maySetRlimits tells whether the kernel lets the host bound a process of another user.
+	maySetRlimits func() bool
 
 	mu     sync.Mutex
 	asked  bool // whether cgroups can be used
@@ -79,8 +80,8 @@ type limiter struct {
 	warned map[string]bool // what was said once
 }
 
-func newLimiter(log hclog.Logger, files cgroupFS) *limiter {
-	return &limiter{log: log, watch: newMemoryWatch(), files: files, warned: map[string]bool{}}
+func newLimiter(files cgroupFS) *limiter {
+	return &limiter{watch: newMemoryWatch(), files: files, maySetRlimits: hasSysResource, warned: map[string]bool{}}
 }
 
 // cgroups sets them up, or says why they cannot be used here. Called with the lock held.
@@ -111,6 +112,7 @@ type confinement struct {
 	tree        *cgroups // nil: no cgroup for this process
 	watch       *memoryWatch
 	watched     bool // its memory is watched, not limited by the kernel
+	unbounded   bool // the kernel does not let the host set rlimits for its user
 	notEnforced []string
 }
 
@@ -121,17 +123,31 @@ func (h *Host) confine(in Instance) (confinement, error) {
 		return confinement{}, fmt.Errorf("%sRUN_AS %w", in.Prefix, err)
 	}
 	c := confinement{limits: in.Limits, prefix: in.Prefix, runAs: in.RunAs, user: user, watch: h.limits.watch}
+	c.unbounded = user != nil && !h.limits.maySetRlimits()
 	h.limits.assign(&c, h.log.Named(in.Name))
 	return c, nil
 }
 
 // assign gives each limit to the kernel where that can be had, memory to the watch where not.
 func (l *limiter) assign(c *confinement, log hclog.Logger) {
-	if c.limits.MemoryMax == 0 && c.limits.CPUMax == 0 {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c.limits.MemoryMax > 0 || c.limits.CPUMax > 0 {
+		l.assignCgroup(c)
+	}
+	if c.limits.OpenFiles > 0 && c.unbounded {
+		c.notEnforced = append(c.notEnforced, "OPEN_FILES (for a process of another user, the host needs the capability CAP_SYS_RESOURCE; in a container: --cap-add SYS_RESOURCE)")
+	}
+	for _, text := range c.notEnforced {
+		if key := c.prefix + text; !l.warned[key] {
+			l.warned[key] = true
+			log.Warn("a limit cannot be enforced on this machine; the plugin runs without it", "limit", c.prefix+text)
+		}
+	}
+}
+
+// assignCgroup is called with the lock held.
+func (l *limiter) assignCgroup(c *confinement) {
 	tree, why := l.cgroups()
 	if c.limits.MemoryMax > 0 {
 		if tree.controls("memory") {
@@ -150,12 +166,6 @@ func (l *limiter) assign(c *confinement, log hclog.Logger) {
 			c.notEnforced = append(c.notEnforced, fmt.Sprintf("CPU_MAX (needs cgroup v2: %v)", why))
 		}
 	}
-	for _, text := range c.notEnforced {
-		if key := c.prefix + text; !l.warned[key] {
-			l.warned[key] = true
-			log.Warn("a limit cannot be enforced on this machine; the plugin runs without it", "variable", c.prefix+"CPU_MAX", "limit", text)
-		}
-	}
 }
 
 // status is nil when nothing bounds the process.
@@ -167,7 +177,7 @@ func (c *confinement) status() *LimitStatus {
 	if c.tree != nil {
 		by = append(by, byCgroup)
 	}
-	if c.watched || c.limits.OpenFiles > 0 && c.tree == nil {
+	if c.watched || c.limits.OpenFiles > 0 && c.tree == nil && !c.unbounded {
 		by = append(by, byRlimits)
 	}
 	return &LimitStatus{

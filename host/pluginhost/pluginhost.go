@@ -134,7 +134,7 @@ func New(o Options) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		opts: o, log: o.Log, run: run, copies: newCopies(run.bin()), spawn: newSpawner(), limits: newLimiter(o.Log, kernelFS{}), pace: defaultPace(),
+		opts: o, log: o.Log, run: run, copies: newCopies(run.bin()), spawn: newSpawner(), limits: newLimiter(kernelFS{}), pace: defaultPace(),
 		changes: semaphore.NewWeighted(allChanges), started: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	h.cut, h.cutNow = context.WithCancel(context.Background())

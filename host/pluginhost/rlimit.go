@@ -41,8 +41,22 @@ func (c *confinement) hitWall() string {
 	return fmt.Sprintf("it cannot have more than %d MiB, since %sMEMORY_MAX is %d MiB", dataWall(c.limits.MemoryMax)/mebibyte, c.prefix, c.limits.MemoryMax/mebibyte)
 }
 
+// hasSysResource tells whether this process may set the limits of other users' processes. Root has it on a machine, and
+// seldom in a container. Without it the memory of such a process is still watched, and only the wall is missing.
+func hasSysResource() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
 // applyRlimits bounds a process that runs already. What it starts inherits the bounds.
 func (c *confinement) applyRlimits(pid int) error {
+	if c.unbounded {
+		return nil
+	}
 	if n := uint64(c.limits.OpenFiles); n > 0 {
 		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n}, nil); err != nil {
 			return fmt.Errorf("limit its open files: %w", err)

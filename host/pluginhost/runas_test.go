@@ -113,6 +113,32 @@ func TestAPluginOfAnotherUserDiesWithAKilledHost(t *testing.T) {
 	}
 }
 
+func TestALimitThatTheHostMayNotSetForAnotherUserIsTold(t *testing.T) {
+	needRoot(t)
+	for _, may := range []bool{true, false} {
+		if may && !hasSysResource() {
+			continue // this root is one of a container
+		}
+		w := newWorld(t, passable(t))
+		w.install("hungry")
+		w.host.limits.maySetRlimits = func() bool { return may }
+		w.start(hungry(Limits{OpenFiles: 64, MemoryMax: 96 * mebibyte}, "nobody"))
+		st := w.awaitState("hungry", StateRunning)
+		require.Equal(t, byRlimits, st.Limits.By)
+		s := w.open("hungry")
+		said := tell(t, s, 1, `{"do":"who"}`)
+		require.Contains(t, said, "uid=65534 ")
+		require.Equal(t, may, strings.Contains(said, "nofile=64 "))
+		if !may {
+			require.Len(t, st.Limits.NotEnforced, 1)
+			require.Contains(t, st.Limits.NotEnforced[0], "OPEN_FILES (for a process of another user, the host needs the capability CAP_SYS_RESOURCE")
+			w.log.await(t, "PLUGIN_HUNGRY_OPEN_FILES (for a process of another user")
+		}
+		// Its memory is watched all the same.
+		require.Regexp(t, overLimit, wishFatally(t, s, 2, `{"do":"eat","mib":300}`))
+	}
+}
+
 func TestAUserThatDoesNotExistIsAConfigurationProblem(t *testing.T) {
 	needRoot(t)
 	for runAs, want := range map[string]string{
