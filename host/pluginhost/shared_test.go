@@ -1,6 +1,8 @@
 package pluginhost
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 func fmtInt(n int) string { return strconv.Itoa(n) }
@@ -121,6 +126,32 @@ func TestOneOfSeveralSharedInstancesComesGoesAndChangesAlone(t *testing.T) {
 	w.apply()
 	require.Empty(t, w.host.Status())
 	eventually(t, patience, "the last one ends the process", func() bool { return len(w.processes()) == 0 })
+}
+
+// lateDrain is a connection on which the call Drain takes its time to arrive.
+type lateDrain struct{ protocol.PusherClient }
+
+func (l lateDrain) Drain(ctx context.Context, instance string) error {
+	<-time.After(300 * time.Millisecond)
+	return l.PusherClient.Drain(ctx, instance)
+}
+
+func TestAnInstanceThatComesBackToASharedProcessIsNotDrainedThere(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.Wrap = func(_ string, _ hclog.Logger, _ json.RawMessage, c protocol.PusherClient) protocol.PusherClient {
+			return lateDrain{c}
+		}
+	})
+	w.install("sharing")
+	w.start(shared("a"), shared("b"))
+	pid := w.pid("b")
+	require.Empty(t, w.apply(using("sharing", "a"), shared("b")).Failed)
+	require.Empty(t, w.apply(shared("a"), shared("b")).Failed)
+	require.Equal(t, pid, w.pid("a"))
+	w.host.ending.Wait()
+	m, err := w.host.lookup(t.Context(), "a")
+	require.NoError(t, err)
+	require.NoError(t, m.seat().pusher.Health(t.Context(), "a"), "the process still has the instance")
 }
 
 func TestASharedInstanceThatRefusesAChangeGetsItsFormerConfigurationBack(t *testing.T) {
