@@ -42,7 +42,7 @@ func TestPushersComeGoAndChangeWhileRowsFlow(t *testing.T) {
 		require.Equal(t, []string{"changes", "comes", "stays"}, r.Names(1))
 		second := r.post("a", 25)
 		r.settledAll(second)
-		require.Len(t, stays.processes, 1, "one that did not change keeps its stream, and its destination")
+		require.Len(t, stays.all(), 1, "one that did not change keeps its stream, and its destination")
 		require.Equal(t, 50, stays.has(first.Position, second.Position+25))
 		require.Equal(t, 25, goes.has(first.Position, second.Position+25))
 		require.Equal(t, 25, changes.has(first.Position, second.Position+25))
@@ -84,7 +84,7 @@ func TestAListWithAMistakeChangesNothing(t *testing.T) {
 		}
 		require.Equal(t, []string{"http"}, r.Names(1))
 		r.settledAll(r.post("a", 3))
-		require.Len(t, f.processes, 1)
+		require.Len(t, f.all(), 1)
 		require.NoError(t, r.halt())
 		_, err := r.Apply(t.Context(), nil)
 		require.ErrorIs(t, err, ErrEnded)
@@ -162,7 +162,7 @@ func TestAChangeWaitsForWhatIsInFlightAndLosesNoOrder(t *testing.T) {
 		require.Equal(t, 5, f.has(frame.Position, frame.Position+5))
 		r.settledAll(r.post("a", 5))
 		require.Equal(t, 1, f.sent[frame.Position])
-		require.Empty(t, f.processes[0].killed)
+		require.Empty(t, f.process(0).reason())
 	})
 }
 
@@ -182,7 +182,7 @@ func TestAProcessThatHoldsUpAChangeIsKilledBeforeItsRowsGoOutAgain(t *testing.T)
 		after(time.Second)
 		p.BatchRows = 7
 		r.apply(p)
-		require.Contains(t, f.processes[0].killed, "acknowledged nothing for 30s")
+		require.Contains(t, f.process(0).reason(), "acknowledged nothing for 30s")
 		require.Equal(t, StateDelivered, r.settledAll(frame)[0].State)
 	})
 }
@@ -209,7 +209,7 @@ func TestACallerWithoutPatienceCutsTheWaitShort(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"http"}, changes.Changed)
 		require.Less(t, time.Since(started), 10*time.Second)
-		require.Empty(t, f.processes[0].killed)
+		require.Empty(t, f.process(0).reason())
 		require.Equal(t, StateDelivered, r.settledAll(frame)[0].State)
 	})
 }

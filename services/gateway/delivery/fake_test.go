@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -180,6 +181,22 @@ func (p *process) Kill(reason string) {
 	p.killed = reason
 	p.fake.mu.Unlock()
 	p.end("signal: killed", true)
+}
+
+// all is the processes so far.
+func (f *fake) all() []*process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.processes)
+}
+
+func (f *fake) process(number int) *process { return f.all()[number] }
+
+// reason is why the process was killed; empty: it was not.
+func (p *process) reason() string {
+	p.fake.mu.Lock()
+	defer p.fake.mu.Unlock()
+	return p.killed
 }
 
 // kill ends the newest process from outside.

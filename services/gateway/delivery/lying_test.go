@@ -55,7 +55,7 @@ func TestAPluginThatLiesIsKilledAndNothingIsSettledWrongly(t *testing.T) {
 				require.EqualValues(t, firstPosition, r.status("http").Cursor)
 				require.Equal(t, StateDelivered, r.settledAll(frame)[0].State)
 				require.Equal(t, 3, f.has(frame.Position, frame.Position+3))
-				require.Contains(t, f.processes[0].killed, "protocol error")
+				require.Contains(t, f.process(0).reason(), "protocol error")
 				require.Empty(t, r.letters(), "no row is blamed for it")
 			})
 		})
@@ -72,7 +72,7 @@ func TestAnAcknowledgementSettlesAllBatchesBeforeIt(t *testing.T) {
 		r.start()
 		frame := r.post("a", 40)
 		require.Equal(t, StateDelivered, r.settledAll(frame)[0].State)
-		require.Len(t, f.processes, 1)
+		require.Len(t, f.all(), 1)
 		require.Len(t, f.batches, 4)
 	})
 }

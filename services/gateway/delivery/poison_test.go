@@ -41,7 +41,7 @@ func TestARowThatEndsThePluginIsFoundAndTheOthersArrive(t *testing.T) {
 				require.Equal(t, bad, letters[0].Position)
 				require.Equal(t, "poison", letters[0].Class)
 				require.Contains(t, letters[0].Message, "exit status 2")
-				require.Less(t, len(f.processes), 12, "few restarts")
+				require.Less(t, len(f.all()), 12, "few restarts")
 			})
 		})
 	}
@@ -65,7 +65,7 @@ func TestARowThatHangsThePluginIsFoundToo(t *testing.T) {
 		after(time.Second)
 		require.Equal(t, "poison", r.letters()[0].Class)
 		require.Contains(t, r.letters()[0].Message, "it answers health checks, but has acknowledged nothing for 30s")
-		require.Contains(t, f.processes[0].killed, "it answers health checks, but has acknowledged nothing for 30s")
+		require.Contains(t, f.process(0).reason(), "it answers health checks, but has acknowledged nothing for 30s")
 	})
 }
 
@@ -90,7 +90,7 @@ func TestRandomKillsCostNoRow(t *testing.T) {
 		r.settledAll(whole)
 		require.Equal(t, whole.Len(), f.has(firstPosition, firstPosition+uint64(whole.Len())))
 		require.Empty(t, r.letters())
-		require.Greater(t, len(f.processes), 20)
+		require.Greater(t, len(f.all()), 20)
 	})
 }
 
@@ -108,7 +108,7 @@ func TestAStopOnPurposeBlamesNoRow(t *testing.T) {
 		frame := r.post("a", 1)
 		for i := range 10 { // the plugin host replaces the process ten times while the row is in flight
 			after(10 * time.Second)
-			f.processes[i].end("", false)
+			f.process(i).end("", false)
 		}
 		require.Equal(t, StateDelivered, r.settledAll(frame)[0].State)
 		require.Empty(t, r.letters())
@@ -126,10 +126,10 @@ func TestARetiredStreamEndsInGoodOrder(t *testing.T) {
 		r.start()
 		first := r.post("a", 1)
 		after(500 * time.Millisecond)
-		close(f.processes[0].retired)
+		close(f.process(0).retired)
 		second := r.post("a", 1)
 		r.settledAll(second)
 		require.Equal(t, 1, f.sent[first.Position], "its acknowledgement was still taken")
-		require.Len(t, f.processes, 2)
+		require.Len(t, f.all(), 2)
 	})
 }

@@ -28,7 +28,7 @@ func newShifts() *shifts {
 func (s *shifts) got(p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, earlier := range p.fake.processes[:p.number] {
+	for _, earlier := range p.fake.all()[:p.number] {
 		select {
 		case <-earlier.dead:
 			continue // its stream has ended
@@ -90,7 +90,7 @@ func TestNothingReachesTheNextProcessBeforeTheFormerHasAnsweredForAllItGot(t *te
 		r.settledAll(whole)
 		require.Empty(t, watch.overlaps)
 		require.Len(t, stopped, 10)
-		require.Len(t, f.processes, 11)
+		require.Len(t, f.all(), 11)
 		for _, n := range stopped {
 			// The pause is that of the last acknowledgements, and then the wait of a batch to fill up.
 			pause := watch.first[n+1].Sub(watch.last[n])
@@ -131,9 +131,9 @@ func TestAProcessThatDoesNotAnswerWhileItIsReplacedHasItsStreamEndedFirst(t *tes
 		whole := &protocol.Frame{OrgID: 1, Position: firstPosition, Ends: make([]uint32, last.Position+uint64(last.Len())-firstPosition)}
 		r.settledAll(whole)
 		require.Empty(t, watch.overlaps)
-		require.Len(t, f.processes, 2)
+		require.Len(t, f.all(), 2)
 		require.LessOrEqual(t, watch.first[1].Sub(asked), p.Timeout+time.Second)
-		require.Empty(t, f.processes[0].killed, "the plugin host ends it")
+		require.Empty(t, f.process(0).reason(), "the plugin host ends it")
 		require.Empty(t, r.letters(), "no row is blamed")
 		for uuid, order := range f.orders {
 			require.True(t, slices.IsSorted(order), "%s: %v", uuid, order)

@@ -57,7 +57,7 @@ func TestAWedgedPluginIsToldApartFromASlowOne(t *testing.T) {
 		require.Empty(t, r.status("slow").Condition)
 		require.Equal(t, 8, r.status("slow").Window)
 		after(2 * time.Second)
-		require.Contains(t, stuck.processes[0].killed, "wedged on a batch: it answers health checks, but has acknowledged nothing for 30s (1 batch, 10 rows in flight)")
+		require.Contains(t, stuck.process(0).reason(), "wedged on a batch: it answers health checks, but has acknowledged nothing for 30s (1 batch, 10 rows in flight)")
 		after(20 * time.Second)
 		require.Empty(t, r.status("stuck").Condition, "its next process gets on")
 		require.Equal(t, "slow", r.status("slow").Condition)
@@ -67,7 +67,7 @@ func TestAWedgedPluginIsToldApartFromASlowOne(t *testing.T) {
 		require.Equal(t, 2, r.status("slow").Window, "what was sent before the first halving is no reason for the second")
 		r.settledAll(frame)
 		require.Equal(t, 2, r.status("slow").Window, "20 s is neither too slow nor quick")
-		require.Len(t, slow.processes, 1, "it was never killed")
+		require.Len(t, slow.all(), 1, "it was never killed")
 		require.EqualValues(t, 1, series(t, registry, "rivergate_pusher_wedged_total", "stuck stuck"))
 		require.EqualValues(t, 2, series(t, registry, "rivergate_pusher_wedged_total", "slow slow"))
 		require.EqualValues(t, 2, series(t, registry, "rivergate_pusher_window", "slow"))
@@ -113,7 +113,7 @@ func TestAStuckPluginStaysMarkedUntilItGetsOn(t *testing.T) {
 		s := r.status("http")
 		require.Equal(t, "stuck", s.Condition)
 		require.Contains(t, s.ConditionReason, "acknowledged nothing for 30s (1 batch,")
-		require.GreaterOrEqual(t, len(f.processes), 3)
+		require.GreaterOrEqual(t, len(f.all()), 3)
 		healed.Store(true)
 		f.kill("signal: killed")
 		after(time.Minute)
@@ -150,7 +150,7 @@ func TestTheWindowOfASlowPluginGrowsAgainStepByStep(t *testing.T) {
 		}
 		require.Equal(t, []int{2, 3, 4, 5, 6, 7, 8}, seen)
 		require.Empty(t, r.status("http").Condition)
-		require.Len(t, f.processes, 1)
+		require.Len(t, f.all(), 1)
 	})
 }
 
@@ -168,8 +168,8 @@ func TestAPluginThatAnswersAtTheLastMomentIsNotKilled(t *testing.T) {
 		}
 		r.settledAll(last)
 		after(time.Hour)
-		require.Len(t, f.processes, 1)
-		require.Empty(t, f.processes[0].killed)
+		require.Len(t, f.all(), 1)
+		require.Empty(t, f.process(0).reason())
 		require.Equal(t, 1, r.status("http").Window, "but too much was in flight for it")
 		require.Zero(t, r.chain("http").backlog.Load())
 	})
@@ -192,9 +192,9 @@ func TestAPluginThatSaysItIsAtWorkGetsMoreTimeButNotForEver(t *testing.T) {
 			r.start()
 			frame := r.post("a", 5)
 			after(299 * time.Second)
-			require.Empty(t, f.processes[0].killed)
+			require.Empty(t, f.process(0).reason())
 			require.Equal(t, StateDelivered, r.settledAll(frame)[0].State)
-			require.Equal(t, why, f.processes[0].killed)
+			require.Equal(t, why, f.process(0).reason())
 			require.NoError(t, r.halt())
 		}
 	})
@@ -213,7 +213,7 @@ func TestAPluginThatStopsSayingItIsAtWorkIsStuck(t *testing.T) {
 		r.start()
 		r.settledAll(r.post("a", 5))
 		require.Equal(t, "wedged on a batch: it answers health checks, but has acknowledged nothing for 1m20s, and last said that it is at work 30s ago (1 batch, 5 rows in flight)",
-			f.processes[0].killed)
+			f.process(0).reason())
 	})
 }
 
@@ -229,7 +229,7 @@ func TestAWordOfBeingAtWorkWithOutcomesBreaksTheProtocol(t *testing.T) {
 		r := newRig(t, pusher("http", f))
 		r.start()
 		r.settledAll(r.post("a", 5))
-		require.Contains(t, f.processes[0].killed, "at work")
+		require.Contains(t, f.process(0).reason(), "at work")
 	})
 }
 
