@@ -14,7 +14,7 @@ TOOLS   := $(CURDIR)/.cache/bin
 SOURCES := host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 
-SERVICES      ?= postgres redis pgbouncer
+SERVICES      ?= postgres redis pgbouncer minisign
 FUZZTIME      ?= 1m
 SOAK          ?= 15m
 FUZZ_PACKAGES ?= $(SOURCES)

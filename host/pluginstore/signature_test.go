@@ -159,7 +159,11 @@ func TestASignatureOfTheToolMinisignIsAccepted(t *testing.T) {
 func TestTheToolMinisignAndThisPackageUnderstandEachOther(t *testing.T) {
 	tool, err := exec.LookPath("minisign")
 	if err != nil {
-		t.Skip("the tool minisign is not on this machine; committed signatures of it are tested in any case")
+		const why = "the tool minisign is not on this machine; committed signatures of it are tested in any case"
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI=true lets nothing be skipped: " + why)
+		}
+		t.Skip(why)
 	}
 	dir := t.TempDir()
 	run := func(args ...string) string {
