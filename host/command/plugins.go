@@ -22,18 +22,22 @@ const answerTime = 2 * time.Second
 
 // pluginEntry is one line of the command: a binary of the plugin folder, and an instance of it that is enabled, if any.
 type pluginEntry struct {
-	Name     string `json:"name"` // of the instance, else of the plugin
-	Plugin   string `json:"plugin"`
-	Kind     string `json:"kind"`
-	Version  string `json:"version,omitempty"`
-	SHA256   string `json:"sha256,omitempty"`
-	Lock     string `json:"lock,omitempty"` // what the lock file says of the binary: locked, differs, not locked
-	Path     string `json:"path,omitempty"`
-	Enabled  bool   `json:"enabled"`
-	State    string `json:"state,omitempty"` // as the running host has it
-	Problem  string `json:"problem,omitempty"`
-	PID      int    `json:"pid,omitempty"`
-	Restarts int    `json:"restarts,omitempty"`
+	Name       string   `json:"name"` // of the instance, else of the plugin
+	Plugin     string   `json:"plugin"`
+	Kind       string   `json:"kind"`
+	Version    string   `json:"version,omitempty"`
+	SHA256     string   `json:"sha256,omitempty"`
+	Lock       string   `json:"lock,omitempty"` // what the lock file says of the binary: locked, differs, not locked
+	Path       string   `json:"path,omitempty"`
+	Enabled    bool     `json:"enabled"`
+	State      string   `json:"state,omitempty"`          // as the running host has it, with what follows
+	Running    string   `json:"running_sha256,omitempty"` // of the process, which may be older than the file
+	Condition  string   `json:"condition,omitempty"`
+	Attached   string   `json:"attached,omitempty"` // address of a process that the host did not start
+	SharedWith []string `json:"shared_with,omitempty"`
+	Problem    string   `json:"problem,omitempty"`
+	PID        int      `json:"pid,omitempty"`
+	Restarts   int      `json:"restarts,omitempty"`
 
 	Signer *pluginstore.Signer `json:"signer,omitempty"` // where RIVERGATE_PLUGIN_KEYS is set and the signature is right
 }
@@ -92,7 +96,7 @@ func (c *cli) plugins(ctx context.Context) error {
 			plugin = ""
 		}
 		rows[i] = []cell{
-			text(e.Name), text(plugin), text(e.Kind), text(e.Version), enabled, {text: e.State, tone: stateTones[e.State]},
+			text(e.Name), text(plugin), text(e.Kind), text(e.Version), enabled, e.stateCell(),
 			text(short(e.SHA256, 13)), trust.cell(e), signerCell(e), text(short(e.Problem, 80)),
 		}
 	}
@@ -194,8 +198,9 @@ func askPlugins(ctx context.Context, host *client, entries map[string]*pluginEnt
 	defer cancel()
 	var answer struct {
 		Plugins []struct {
-			Name, Kind, Binary, Version, SHA256, State, Reason string
-			PID, Restarts                                      int
+			Name, Kind, Binary, Version, SHA256, State, Reason, Condition, Attached string
+			PID, Restarts                                                           int
+			SharedWith                                                              []string `json:"shared_with"`
 		} `json:"plugins"`
 	}
 	if _, err := host.call(ctx, http.MethodGet, "/api/v1/plugins", nil, nil, &answer); err != nil {
@@ -209,8 +214,24 @@ func askPlugins(ctx context.Context, host *client, entries map[string]*pluginEnt
 			entries[p.Kind+"/"+p.Name] = e
 		}
 		e.Version, e.State, e.PID, e.Restarts = cmp.Or(p.Version, e.Version), p.State, p.PID, p.Restarts
+		e.Running, e.Condition, e.Attached, e.SharedWith = p.SHA256, p.Condition, p.Attached, p.SharedWith
 		e.Enabled = e.Enabled || p.PID > 0
 		e.Problem = cmp.Or(e.Problem, p.Reason)
 	}
 	return nil
+}
+
+// stateCell is the state with what an operator would ask next: is it well, and whose process is it?
+func (e *pluginEntry) stateCell() cell {
+	all := cell{text: e.State, tone: stateTones[e.State]}
+	if e.Condition != "" {
+		all = cell{text: all.text + ", " + e.Condition, tone: doubtful}
+	}
+	if e.Attached != "" {
+		all.text += ", attached to " + e.Attached
+	}
+	if len(e.SharedWith) > 0 {
+		all.text += ", shared with " + strings.Join(e.SharedWith, " ")
+	}
+	return all
 }
