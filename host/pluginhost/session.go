@@ -148,16 +148,38 @@ func (s *session) Crashed() (how string, crashed bool) {
 	return s.seat.end(), !broke && !s.seat.wasTold()
 }
 
-// Kill ends the process. One that somebody else started only loses the stream: he may be at a breakpoint.
+// Kill ends the process, and adds to the reason whether it still answers anything. One that somebody else started only loses
+// the stream: he may be at a breakpoint.
 func (s *session) Kill(reason string) {
 	if s.seat.attached == "" {
-		s.seat.kill(reason)
+		s.seat.kill(reason + s.pulse())
 		return
 	}
 	s.mu.Lock()
 	s.cut = reason
 	s.mu.Unlock()
 	s.cancel()
+}
+
+// pulseTime is what a process that is to be killed gets for a last health check.
+const pulseTime = time.Second
+
+// pulse tells a process that hangs as a whole from one that hangs at its work.
+func (s *session) pulse() string {
+	ctx, cancel := context.WithTimeout(context.Background(), pulseTime)
+	defer cancel()
+	err := s.seat.pusher.Health(ctx, s.seat.instance)
+	var unhealthy *protocol.Unhealthy
+	switch {
+	case err == nil:
+		return "; it answers health checks"
+	case errors.As(err, &unhealthy):
+		return "; its health check says: " + quotable(unhealthy.Reason)
+	case errors.Is(err, context.DeadlineExceeded):
+		return "; it answers no health check either"
+	default: // it has ended meanwhile, or does not keep to the protocol
+		return ""
+	}
 }
 
 func (s *session) Retired() <-chan struct{} { return s.seat.retired }

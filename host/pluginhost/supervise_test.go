@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -175,21 +176,35 @@ func TestAPluginThatForgetsItsInstanceIsRestarted(t *testing.T) {
 	require.Contains(t, w.await("lying", func(s Status) bool { return s.Restarts > 0 }).LastError, "forgotten its instance")
 }
 
-func TestDeliveryKillsAPluginThatHangsAndTheReasonIsShown(t *testing.T) {
-	w := newWorld(t)
-	w.install("hang")
-	w.start(acme("hang"))
-	s := w.open("hang")
-	require.NoError(t, s.Send(batch(1, 1, `{"poison":true}`)))
-	s.Kill("no acknowledgement for 30s")
-	_, err := s.Recv()
-	require.Error(t, err)
-	how, crashed := s.Crashed()
-	require.True(t, crashed)
-	require.Equal(t, "killed: no acknowledgement for 30s", how)
-	s.Close()
-	deliver(t, w.open("hang"), batch(1, 1, `{}`))
-	require.Equal(t, how, w.status("hang").LastError)
+func TestDeliveryKillsAPluginThatHangsAndTheReasonTellsWhetherItStillAnswers(t *testing.T) {
+	for hangs, c := range map[string]struct {
+		make func(t *testing.T, pid int, s delivery.Session)
+		how  string
+	}{
+		"at its work": {func(t *testing.T, _ int, s delivery.Session) {
+			require.NoError(t, s.Send(batch(1, 1, `{"poison":true}`)))
+		}, "killed: no acknowledgement for 30s; it answers health checks"},
+		"as a whole": {func(t *testing.T, pid int, _ delivery.Session) {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+		}, "killed: no acknowledgement for 30s; it answers no health check either"},
+	} {
+		t.Run(hangs, func(t *testing.T) {
+			w := newWorld(t)
+			w.install("hang")
+			w.start(acme("hang"))
+			s := w.open("hang")
+			c.make(t, w.pid("hang"), s)
+			s.Kill("no acknowledgement for 30s")
+			_, err := s.Recv()
+			require.Error(t, err)
+			how, crashed := s.Crashed()
+			require.True(t, crashed)
+			require.Equal(t, c.how, how)
+			s.Close()
+			deliver(t, w.open("hang"), batch(1, 1, `{}`))
+			require.Equal(t, how, w.status("hang").LastError)
+		})
+	}
 }
 
 // drainInBackground plays delivery: when the session is retired, it ends the stream in good order.

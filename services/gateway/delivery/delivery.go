@@ -36,7 +36,8 @@ type Session interface {
 	// Crashed tells, after the stream broke, whether the process died (how: "exit status 2", "signal: killed"). It waits
 	// up to a second for the process to be reaped. A process that was stopped or replaced on purpose did not crash.
 	Crashed() (how string, crashed bool)
-	// Kill ends a process that does not answer; the plugin host shows the reason and starts it again.
+	// Kill ends a process that does not do its work; the plugin host shows the reason, with whether the process still
+	// answers health checks, and starts it again. It may take seconds.
 	Kill(reason string)
 	// Retired is closed when the plugin host wants the stream to end in good order (upgrade, stop): send no more, CloseSend,
 	// take the remaining acks, Close.

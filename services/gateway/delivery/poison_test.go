@@ -64,8 +64,8 @@ func TestARowThatHangsThePluginIsFoundToo(t *testing.T) {
 		require.Equal(t, 9, f.has(frame.Position, frame.Position+10))
 		after(time.Second)
 		require.Equal(t, "poison", r.letters()[0].Class)
-		require.Contains(t, r.letters()[0].Message, "it answers health checks, but has acknowledged nothing for 30s")
-		require.Contains(t, f.process(0).reason(), "it answers health checks, but has acknowledged nothing for 30s")
+		require.Contains(t, r.letters()[0].Message, "it has acknowledged nothing for 30s")
+		require.Contains(t, f.process(0).reason(), "it has acknowledged nothing for 30s")
 	})
 }
 

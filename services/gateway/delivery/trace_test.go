@@ -126,7 +126,7 @@ func TestTheSpansOfAPluginThatIsKilledEndWithTheReason(t *testing.T) {
 			all = append(all, told(s))
 		}
 		require.Equal(t, []string{
-			"deliver http: attempt 1 of 1 rows: none; error: wedged on a batch: it answers health checks, but has acknowledged nothing for 30s (1 batch, 1 row in flight)",
+			"deliver http: attempt 1 of 1 rows: none; error: wedged on a batch: it has acknowledged nothing for 30s (1 batch, 1 row in flight)",
 			"deliver http: attempt 2 of 1 rows: none; error: protocol error: acknowledged batch 99, but only 1 were sent",
 			"deliver http: attempt 2 of 1 rows: none; error: the stream ended before an acknowledgement",
 			"deliver http: attempt 2 of 1 rows: none; error: exit status 2",

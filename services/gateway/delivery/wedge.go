@@ -12,7 +12,8 @@ import (
 //	slow     acknowledgements come, but a batch takes longer than TIMEOUT from send to acknowledgement: too much is in flight
 //	         for what the plugin gets done. Its window is halved, and grows again by one when a windowful comes back quickly
 //
-// The third is silent: it answers no health check either, and the plugin host kills it.
+// The third is silent: it answers no health check, which the plugin host finds out, who kills it. It also adds to the reason of
+// a stuck one whether it still answered.
 const (
 	conditionStuck = "stuck"
 	conditionSlow  = "slow"
@@ -51,9 +52,9 @@ func (c *chain) wedged(now time.Time) {
 	flight := fmt.Sprintf("%s, %s in flight", counted(len(c.inflight), "batch", "batches"), counted(rows, "row", "rows"))
 	switch silent, said := brief(now.Sub(s.advanced)), s.progress.After(s.advanced); {
 	case !said:
-		s.wedged = fmt.Sprintf("wedged on a batch: it answers health checks, but has acknowledged nothing for %s (%s)", silent, flight)
+		s.wedged = fmt.Sprintf("wedged on a batch: it has acknowledged nothing for %s (%s)", silent, flight)
 	case now.Sub(s.progress) >= c.Timeout:
-		s.wedged = fmt.Sprintf("wedged on a batch: it answers health checks, but has acknowledged nothing for %s, and last said that it is at work %s ago (%s)",
+		s.wedged = fmt.Sprintf("wedged on a batch: it has acknowledged nothing for %s, and last said that it is at work %s ago (%s)",
 			silent, brief(now.Sub(s.progress)), flight)
 	default:
 		s.wedged = fmt.Sprintf("wedged on a batch: it says that it is at work, but has acknowledged nothing for %s, %d times its TIMEOUT (%s)",

@@ -57,7 +57,7 @@ func TestAWedgedPluginIsToldApartFromASlowOne(t *testing.T) {
 		require.Empty(t, r.status("slow").Condition)
 		require.Equal(t, 8, r.status("slow").Window)
 		after(2 * time.Second)
-		require.Contains(t, stuck.process(0).reason(), "wedged on a batch: it answers health checks, but has acknowledged nothing for 30s (1 batch, 10 rows in flight)")
+		require.Contains(t, stuck.process(0).reason(), "wedged on a batch: it has acknowledged nothing for 30s (1 batch, 10 rows in flight)")
 		after(20 * time.Second)
 		require.Empty(t, r.status("stuck").Condition, "its next process gets on")
 		require.Equal(t, "slow", r.status("slow").Condition)
@@ -212,7 +212,7 @@ func TestAPluginThatStopsSayingItIsAtWorkIsStuck(t *testing.T) {
 		r := newRig(t, pusher("http", f))
 		r.start()
 		r.settledAll(r.post("a", 5))
-		require.Equal(t, "wedged on a batch: it answers health checks, but has acknowledged nothing for 1m20s, and last said that it is at work 30s ago (1 batch, 5 rows in flight)",
+		require.Equal(t, "wedged on a batch: it has acknowledged nothing for 1m20s, and last said that it is at work 30s ago (1 batch, 5 rows in flight)",
 			f.process(0).reason())
 	})
 }
