@@ -43,13 +43,14 @@ run: export RIVERGATE_DATA_DIR ?= data
 run: host pusher-file ## build the host and the file pusher, and start them: rows arrive in data/out/
 	@exec bin/rivergate serve
 
+# -count=1 throughout: many tests build and run binaries, which the cache of test results does not see.
 .PHONY: test
 test: ## everything, end to end included, with the real servers it needs
-	@deploy/services run $(SERVICES) -- go test -timeout 20m $(TESTFLAGS) ./...
+	@deploy/services run $(SERVICES) -- go test -count=1 -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: race
 race: ## unit tests under the race detector
-	@deploy/services run $(SERVICES) -- go test -race -timeout 20m $(TESTFLAGS) \
+	@deploy/services run $(SERVICES) -- go test -count=1 -race -timeout 20m $(TESTFLAGS) \
 		$$(go list ./... | grep -vE '/host/(e2e|bench)(/|$$)')
 
 .PHONY: e2e
