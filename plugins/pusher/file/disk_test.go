@@ -116,3 +116,39 @@ func TestAFullFileSystemIsSurvived(t *testing.T) {
 	requireOnce(t, read(t, dir), 1, 101)
 	h.Drain()
 }
+
+// One file handle is left, and the new ledger takes it: its folder is to be synced all the same.
+func TestTouchesGoToTheLedgerThatTookTheName(t *testing.T) {
+	path := t.TempDir() + "/ledger"
+	l, err := openLedger(path)
+	require.NoError(t, err)
+	require.NoError(t, l.recover(func(string, ...any) {}))
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	few := limit
+	few.Cur = 64
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few))
+	var held []*os.File
+	for {
+		file, err := os.Open(os.DevNull)
+		if err != nil {
+			require.ErrorIs(t, err, syscall.EMFILE)
+			break
+		}
+		held = append(held, file)
+	}
+	require.NoError(t, held[0].Close())
+	checkpoint := l.checkpoint()
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	for _, file := range held[1:] {
+		require.NoError(t, file.Close())
+	}
+	require.NoError(t, checkpoint)
+
+	require.NoError(t, l.touch(map[string]int64{"x.jsonl": 5}))
+	require.NoError(t, l.release())
+	l, err = openLedger(path)
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{"x.jsonl": 5}, l.touched)
+	require.NoError(t, l.release())
+}

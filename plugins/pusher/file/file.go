@@ -80,7 +80,7 @@ func (f *File) start() error {
 		return sdk.RetryIn(0, "ledger", err)
 	}
 	if err := ledger.recover(f.log.Warn); err != nil {
-		return errors.Join(destinationError(err), ledger.lock.Close())
+		return errors.Join(destinationError(err), ledger.release())
 	}
 	f.ledger = ledger
 	return nil

@@ -178,6 +178,42 @@ func TestBlocksThatWereNeverWrittenAreCutAndOtherPeoplesLinesStay(t *testing.T) 
 	require.Equal(t, string(whole)+"a note\n"+string(line), string(got))
 }
 
+// A hole may also lie inside a record, or swallow the end of one and the beginning of a later one. What is left begins like a
+// record and ends like one, and is none.
+func TestARecordWithAHoleIsNotBelieved(t *testing.T) {
+	for _, format := range []string{"jsonl", "csv"} {
+		dir := t.TempDir()
+		path := dir + "/x"
+		config := map[string]any{"path": path, "format": format}
+		h, f := start(t, config)
+		long := `{"text":"` + strings.Repeat("x", 2*sector) + `"}`
+		odd := frameAt(1, "a\x00b", `{}`)
+		require.Empty(t, h.Deliver(odd))
+		crash(t, f)
+		whole, err := os.ReadFile(path)
+		require.NoError(t, err)
+		h, f = start(t, config)
+		frames := []protocol.Frame{frameAt(2, "a", long), frameAt(3, "a", long), frameAt(4, "a", long)}
+		require.Empty(t, h.Deliver(frames...))
+		crash(t, f)
+		want, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, string(whole), string(want[:len(whole)]), "a NUL that a client sent is no hole: %s", format)
+
+		// From the middle of row 2 to the middle of row 3: row 4 stands whole behind it, and was not synced either.
+		hole := bytes.Clone(want)
+		row := (len(want) - len(whole)) / 3
+		clear(hole[len(whole)+row/2 : len(whole)+row*3/2])
+		require.NoError(t, os.WriteFile(path, hole, 0o640))
+		h, f = start(t, config)
+		require.Empty(t, h.Deliver(frames...), "none of them is there: %s", format)
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got), format)
+		crash(t, f)
+	}
+}
+
 func TestALedgerThatIsDamagedIsNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	config := map[string]any{"path": dir + "/x.jsonl"}

@@ -173,11 +173,11 @@ func (l *ledger) readBack(path string, offset int64, warn func(string, ...any)) 
 			record := buf[:end]
 			position, err := readPosition(record)
 			switch {
-			case err == nil:
-				l.written.add(position, position)
-			case bytes.IndexByte(record, 0) >= 0:
+			case holed(record, err == nil):
 				// Blocks that a power failure left unwritten. Nothing from here on was synced, so nothing was acknowledged.
 				eof, end = true, 0
+			case err == nil:
+				l.written.add(position, position)
 			case string(record) != csvHeader:
 				warn("a line is not ours and stays", "file", path, "offset", at)
 			}
@@ -218,19 +218,20 @@ func (l *ledger) checkpoint() error {
 	if err == nil {
 		err = os.Rename(next.Name(), l.path)
 	}
-	if err == nil {
-		err = syncFolder(filepath.Dir(l.path))
-	}
 	if err != nil {
 		_ = next.Close()           // the old ledger holds
-		_ = os.Remove(next.Name()) // or is gone already
+		_ = os.Remove(next.Name()) // or was never made
 		return fmt.Errorf("write ledger: %w", err)
 	}
+	// From here on the new ledger is the one of that name, also when the folder cannot be synced: touches belong into it.
 	if l.file != nil {
 		_ = l.file.Close() // replaced
 	}
 	l.file, l.size = next, int64(text.Len())
 	clear(l.touched)
+	if err := syncFolder(filepath.Dir(l.path)); err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
 	return nil
 }
 
@@ -262,10 +263,13 @@ func (l *ledger) touch(sizes map[string]int64) error {
 }
 
 // close makes a last checkpoint, so that the next start reads nothing back, and gives the lock up.
-func (l *ledger) close() error {
-	err := l.checkpoint()
+func (l *ledger) close() error { return errors.Join(l.checkpoint(), l.release()) }
+
+// release closes the files. The lock goes last.
+func (l *ledger) release() error {
+	var err error
 	if l.file != nil {
-		err = errors.Join(err, l.file.Close())
+		err = l.file.Close()
 	}
 	return errors.Join(err, l.lock.Close())
 }

@@ -147,6 +147,20 @@ func recordEnd(text []byte) int {
 	return 0
 }
 
+// sector is the least that a disk writes at once, bytes, and so the least that it leaves out.
+const sector = 512
+
+var zeros [sector]byte
+
+// holed tells whether a part of a record was never written: it stands there as zeros. No record of ours holds a zero byte, but
+// for the uuid in CSV, which is shorter than a sector.
+func holed(record []byte, ours bool) bool {
+	if ours && formatOf(record) == csv {
+		return bytes.Contains(record, zeros[:])
+	}
+	return bytes.IndexByte(record, 0) >= 0
+}
+
 // readPosition reads the position back out of a record.
 func readPosition(record []byte) (uint64, error) {
 	if formatOf(record) != csv {
