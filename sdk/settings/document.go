@@ -128,11 +128,37 @@ func (d *document) lookup(schema any, keyword string) (any, bool) {
 	return nil, false
 }
 
-// secret tells whether the value of a schema is never to be printed.
-func (d *document) secret(schema any) bool {
-	writeOnly, _ := d.lookup(schema, "writeOnly")
-	format, _ := d.lookup(schema, "format")
-	return writeOnly == true || format == "password"
+// maxSecretDepth ends the search for marks of a secret; what lies deeper is not looked at.
+const maxSecretDepth = 64
+
+// secret tells whether the value of a schema is never to be printed: it, or something inside it, is marked so.
+func (d *document) secret(schema any) bool { return d.marked(schema, map[string]bool{}, 0) }
+
+// marked follows each reference once.
+func (d *document) marked(schema any, followed map[string]bool, depth int) bool {
+	if depth > maxSecretDepth {
+		return true
+	}
+	switch s := schema.(type) {
+	case map[string]any:
+		if s["writeOnly"] == true || s["format"] == "password" {
+			return true
+		}
+		if ref, ok := s["$ref"].(string); ok && !followed[ref] {
+			followed[ref] = true
+			if d.marked(d.resolve(ref), followed, depth+1) {
+				return true
+			}
+		}
+		for _, part := range s {
+			if d.marked(part, followed, depth+1) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(s, func(part any) bool { return d.marked(part, followed, depth+1) })
+	}
+	return false
 }
 
 func (d *document) unit(schema any) string {

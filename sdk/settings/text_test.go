@@ -76,6 +76,35 @@ func TestSchemaErrorsNameTheVariableInPlainWords(t *testing.T) {
 	}
 }
 
+// A secret may be a member of an object, the item of a list, or behind a reference.
+func TestASecretInsideAValueIsNotPrintedEither(t *testing.T) {
+	schema := []byte(`{
+		"$defs": {
+			"Pin": {"type": "string", "writeOnly": true, "pattern": "^[0-9]{4}$"},
+			"Tree": {"type": "object", "properties": {"left": {"$ref": "#/$defs/Tree"}, "size": {"type": "integer"}}, "additionalProperties": false}
+		},
+		"type": "object", "additionalProperties": false,
+		"properties": {
+			"login": {"type": "object", "properties": {"user": {"type": "string"}, "pin": {"$ref": "#/$defs/Pin"}}, "additionalProperties": false},
+			"pins": {"type": "array", "items": {"$ref": "#/$defs/Pin"}},
+			"map": {"type": "object", "additionalProperties": {"type": "integer", "format": "password"}},
+			"tree": {"$ref": "#/$defs/Tree"}
+		}
+	}`)
+	_, problems := Read(schema, "P_", map[string]string{
+		"P_LOGIN": `{"user":"me","pin":"s3cret"}`, "P_PINS": "s3cret,1234", "P_MAP": "a=s3cret", "P_TREE": `{"left":{"size":"wide"}}`,
+	})
+	require.Equal(t, []Problem{
+		{Variable: "P_LOGIN", Reason: "at pin does not match ^[0-9]{4}$"},
+		{Variable: "P_MAP", Reason: "item 1 is not a whole number"},
+		{Variable: "P_PINS", Reason: "at 0 does not match ^[0-9]{4}$"},
+		{Variable: "P_TREE", Reason: "at left.size is not a whole number"},
+	}, problems)
+	_, problems = Read([]byte(`{"type":"object","properties":{"pin":{"writeOnly":true}},"const":{"pin":"1"}}`), "P_", map[string]string{"P_PIN": "s3cret"})
+	require.Len(t, problems, 1)
+	require.NotContains(t, problems[0].Reason, "s3cret")
+}
+
 func TestLeftVariablesAreNoProblem(t *testing.T) {
 	env := map[string]string{"P_URL": "https://x.example", "P_ENABLED": "true", "P_OTHER": "1"}
 	var a acme

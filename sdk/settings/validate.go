@@ -162,7 +162,7 @@ func (c *checker) unknown(prefix, name string) finding {
 
 func (c *checker) finding(prefix string, e *jsonschema.ValidationError) finding {
 	if len(e.InstanceLocation) == 0 {
-		return finding{Problem: Problem{Reason: reasonOf(e, true)}}
+		return finding{Problem: Problem{Reason: reasonOf(e, false)}} // the value is the whole configuration
 	}
 	name := e.InstanceLocation[0]
 	schema := c.doc.props[name]
