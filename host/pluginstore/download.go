@@ -68,7 +68,7 @@ func loopback(host string) bool {
 
 // label is an address as it may be shown and kept: without user, password and query, which can hold secrets.
 func label(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
 // String is what the lock file says of the source.
@@ -85,7 +85,10 @@ func (s source) with(suffix string) source {
 		return source{path: s.path + suffix}
 	}
 	u := *s.url
-	u.Path, u.RawPath = u.Path+suffix, ""
+	u.Path += suffix
+	if u.RawPath != "" { // an escaped slash stays one
+		u.RawPath += suffix
+	}
 	return source{url: &u}
 }
 

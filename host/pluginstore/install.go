@@ -281,11 +281,43 @@ func (s *Store) Revert(ctx context.Context, done *Installed) error {
 		return err
 	}
 	defer release()
+	if err := s.checkRevert(done); err != nil {
+		return err
+	}
 	back := Change{Kind: done.Kind, Name: done.Name, From: done.To, To: done.From}
 	if err := s.commit(&back); err != nil {
 		return err
 	}
 	return s.settle()
+}
+
+// checkRevert refuses to undo what another command has changed meanwhile, or can no longer be undone: an exchange that is
+// begun has to come to its end.
+func (s *Store) checkRevert(done *Installed) error {
+	l, _, err := s.ReadLock()
+	if err != nil {
+		return err
+	}
+	now := l.find(done.Kind, done.Name)
+	have, err := hashOf(done.Path)
+	if err != nil {
+		return err
+	}
+	if now == nil || now.SHA256 != done.To.SHA256 || have != done.To.SHA256 {
+		return fmt.Errorf("another command has exchanged %s meanwhile; it was left as it is", done.Path)
+	}
+	if done.From.SHA256 == "" {
+		return nil
+	}
+	kept := s.kept(done.File(), done.From.SHA256)
+	sum, err := hashOf(kept)
+	if err != nil {
+		return err
+	}
+	if sum != done.From.SHA256 || done.From.Signed && !exists(kept+pluginhost.SignatureSuffix) {
+		return fmt.Errorf("the former version of %s, %s, is not kept any more: another command has let go of it", done.Name, done.From.SHA256)
+	}
+	return nil
 }
 
 // Settle removes what Install kept for Revert.

@@ -332,3 +332,33 @@ func TestAnEncryptedAddressIsNeverLeftForAPlainOne(t *testing.T) {
 	err = (&fetcher{client: server.Client()}).fetch(t.Context(), s, 1000, new(strings.Builder))
 	require.ErrorContains(t, err, "redirected from https to "+plain)
 }
+
+func TestAnUpgradeIsNotRevertedOverWhatAnotherCommandDid(t *testing.T) {
+	keepAll := func(o *InstallOptions) { o.KeepAll = true }
+	f := newFolder(t)
+	f.install(program("acme", "1"))
+	done := f.install(program("acme", "2"), keepAll)
+	f.install(program("acme", "3"))
+	require.ErrorContains(t, f.Revert(t.Context(), done), "meanwhile")
+	require.Equal(t, program("acme", "3"), f.text(acmeFile))
+	_, err := f.judge(PolicyLocked, nil, "acme", "")
+	require.NoError(t, err, "what lies there can be run")
+
+	f = newFolder(t)
+	f.install(program("acme", "1"))
+	f.place(acmeFile, program("other", "1"))
+	done = f.install(program("acme", "2"), keepAll)
+	require.NoError(t, f.Settle(t.Context()))
+	require.ErrorContains(t, f.Revert(t.Context(), done), "is not kept any more")
+	require.NoFileExists(t, f.pending(), "no exchange is begun that nobody can finish")
+	f.install(program("acme", "3"))
+}
+
+func TestAnEscapedSlashInAnAddressStaysOne(t *testing.T) {
+	s, err := parseSource("https://example.com/projects/group%2Fname/acme?token=secretword")
+	require.NoError(t, err)
+	require.Equal(t, "https://example.com/projects/group%2Fname/acme", s.String())
+	signature := s.with(".minisig")
+	require.Equal(t, "https://example.com/projects/group%2Fname/acme.minisig", signature.String())
+	require.Equal(t, "/projects/group%2Fname/acme.minisig", signature.url.EscapedPath())
+}
