@@ -37,6 +37,14 @@ func EnvFile(environ []string) []settings.Problem {
 	return l.problems
 }
 
+// Environment is what counts as the environment: environ, and below it the env file which it names. Empty values are left
+// out. With problems a part of the file is missing.
+func Environment(environ []string) (map[string]string, []settings.Problem) {
+	l := &loader{}
+	l.environment(environ)
+	return l.env, l.problems
+}
+
 // environment fills l.env: what environ says, and below that the env file which it names.
 func (l *loader) environment(environ []string) {
 	l.env = variables(environ)

@@ -99,6 +99,10 @@ func (l *loader) switches(plugins []string) (enabled, disabled []string) {
 		if l.propertyOf(name, plugins) {
 			continue // a plugin's own switch, such as PLUGIN_ACME_BATCHING_ENABLED
 		}
+		if right := prefixOf(name) + enabledSuffix[1:]; right != variable {
+			l.warn(variable, "is not how a variable of an instance is written; it has no effect", right)
+			continue
+		}
 		var just struct {
 			Enabled bool `config:"enabled"`
 		}
@@ -143,7 +147,14 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 	found := settings.Decode(in.Prefix, vars, &in, settings.LeaveUnknown())
 	l.problems = append(l.problems, found...)
 	if len(found) > 0 {
-		in.Use = vars[in.Prefix+"USE"]
+		// The rest counts: the plugin is started for a moment, to be asked about its own settings, and then which binary that
+		// is and as whom it runs must not depend on a mistake elsewhere.
+		use := vars[in.Prefix+"USE"]
+		for _, p := range found {
+			delete(vars, p.Variable)
+		}
+		settings.Decode(in.Prefix, vars, &in, settings.LeaveUnknown())
+		in.Use = use
 	}
 	in.Pusher.Name = name
 
@@ -206,7 +217,7 @@ func (l *loader) strayVariable(variable string, plugins, disabled []string) {
 			return
 		}
 	}
-	if strings.HasSuffix(variable, enabledSuffix) {
+	if len(bare) > len(enabledSuffix) && strings.HasSuffix(bare, enabledSuffix) {
 		return // judged with the switches
 	}
 	for _, kind := range []protocol.Kind{protocol.KindConnector, protocol.KindStorage, protocol.KindEngine} {

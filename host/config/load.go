@@ -20,6 +20,9 @@ var later = []string{
 	"RIVERGATE_CONTROL_TOWER_URL",
 }
 
+// defaultListen is the default of RIVERGATE_LISTEN, for who has no Host.
+const defaultListen = "127.0.0.1:8080"
+
 // testPrefix begins the variables of the project's own tests and scripts (deploy/services, make); the host leaves them alone.
 const testPrefix = "RIVERGATE_TEST_"
 
@@ -42,6 +45,7 @@ func Load(environ []string) (*Config, []settings.Problem) {
 
 	if config.PluginDir == "" { // the host's part has problems and was not filled; the pushers are looked at all the same
 		config.PluginDir = cmp.Or(l.env[hostPrefix+"PLUGIN_DIR"], "bin/plugins")
+		l.trust(&config.Host)
 	}
 	l.pluginDir = config.PluginDir
 	config.Instances = l.instances()
@@ -87,7 +91,14 @@ func (l *loader) host(h *Host) {
 	found := settings.Decode(hostPrefix, env, h, settings.Leave(leave...))
 	l.problems = append(l.problems, found...)
 	if len(found) > 0 {
-		return
+		// The caller's struct stays empty. What is right is judged all the same, so that all problems are told at once.
+		for _, p := range found {
+			delete(env, p.Variable)
+		}
+		h = &Host{}
+		if len(settings.Decode(hostPrefix, env, h, settings.Leave(leave...))) > 0 {
+			return
+		}
 	}
 	l.traces(h)
 	l.policy(h)
@@ -169,7 +180,7 @@ func URL(environ []string) string {
 	if url := env[hostPrefix+"URL"]; url != "" {
 		return url
 	}
-	listen := cmp.Or(env[hostPrefix+"LISTEN"], "127.0.0.1:8080")
+	listen := cmp.Or(env[hostPrefix+"LISTEN"], defaultListen)
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "http://" + listen

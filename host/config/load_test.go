@@ -80,6 +80,15 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	require.NotEmpty(t, found["PLUGIN_HTTP_ENABLED"].Reason)
 }
 
+func TestAProblemDoesNotHideAnother(t *testing.T) {
+	_, problems := load(t, "RIVERGATE_LOG_LEVEL=loud", "RIVERGATE_LISTEN=0.0.0.0:8080", "RIVERGATE_TRACES_OTLP=ftp://x", "RIVERGATE_PLUGIN_KEYS=/nowhere/key.pub")
+	var variables []string
+	for _, p := range problems {
+		variables = append(variables, p.Variable)
+	}
+	require.Equal(t, []string{"RIVERGATE_LISTEN", "RIVERGATE_LOG_LEVEL", "RIVERGATE_PLUGIN_KEYS", "RIVERGATE_TRACES_OTLP"}, variables)
+}
+
 func TestOneProblemWithOneVariable(t *testing.T) {
 	for name, test := range map[string]struct {
 		environ  []string
@@ -191,6 +200,8 @@ func TestVariablesWithoutAnEffectAreWarnedOf(t *testing.T) {
 		"PLUGIN_UNIX_SOCKET_DIR=/x",     // go-plugin's
 		"PLUGIN_ENTIRELY_UNKNOWN_THING", // no variable at all
 		"PLUGIN_SOMETHING_ELSE=x",
+		"PLUGIN_file_ENABLED=true", // not the name of a variable of file
+		"PLUGIN_ENABLED=true",      // of nobody
 	)
 	require.Empty(t, problems)
 	require.Empty(t, c.Instances)
@@ -200,6 +211,7 @@ func TestVariablesWithoutAnEffectAreWarnedOf(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{
 		"PLUGIN_FIEL_PATH": "PLUGIN_FILE_PATH", "PLUGIN_STORAGE_S3_BUCKET": "", "PLUGIN_SOMETHING_ELSE": "",
+		"PLUGIN_file_ENABLED": "PLUGIN_FILE_ENABLED", "PLUGIN_ENABLED": "",
 	}, got)
 }
 
@@ -217,6 +229,14 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	require.Equal(t, "***", got["PLUGIN_POSTGRES_DSN"])
 	require.Equal(t, "3", got["PLUGIN_POSTGRES_WINDOW"])
 	require.Equal(t, "127.0.0.1:8080", got["RIVERGATE_LISTEN"])
+
+	c, problems = load(t, "RIVERGATE_URL=https://ops:sesame@gateway/", "RIVERGATE_TRACES_OTLP=http://ops:sesame@collector:4318")
+	require.Empty(t, problems)
+	values, err = c.Masked()
+	require.NoError(t, err)
+	for _, v := range values {
+		require.NotContains(t, v.Value, "sesame", v.Variable)
+	}
 }
 
 func TestWhereClientsFindTheHost(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rivergate/rivergate/host/pluginstore"
 	"github.com/rivergate/rivergate/host/server"
+	"github.com/rivergate/rivergate/sdk/settings"
 )
 
 // Policy says which plugin binaries may run: RIVERGATE_PLUGIN_POLICY, else any on loopback and locked elsewhere. Whoever can
@@ -22,6 +23,26 @@ func (h *Host) Policy() string {
 // LockFile is the path of the lock file of the plugins.
 func (h *Host) LockFile() string {
 	return cmp.Or(h.PluginLock, filepath.Join(h.PluginDir, pluginstore.LockName))
+}
+
+// trust fills in what says which plugins may run, when the rest of the host's part has problems: plugins are asked about
+// their own configuration all the same, and none may be started for that which could not run otherwise.
+func (l *loader) trust(h *Host) {
+	var said struct {
+		Policy string   `config:"plugin_policy"`
+		Lock   string   `config:"plugin_lock"`
+		Keys   []string `config:"plugin_keys"`
+	}
+	settings.Decode(hostPrefix, l.env, &said, settings.LeaveUnknown()) // any text fits these
+	h.PluginPolicy, h.PluginLock, h.PluginKeys = said.Policy, said.Lock, said.Keys
+	switch {
+	case !server.IsLoopback(cmp.Or(l.env[hostPrefix+"LISTEN"], defaultListen)):
+		if h.PluginPolicy == pluginstore.PolicyAny {
+			h.PluginPolicy = pluginstore.PolicyLocked
+		}
+	case h.PluginPolicy == "":
+		h.PluginPolicy = pluginstore.PolicyAny
+	}
 }
 
 // policy finds what is wrong with how plugins are to be trusted.

@@ -64,3 +64,33 @@ func TestASignatureBesideABinaryIsNoPlugin(t *testing.T) {
 	require.Len(t, problems, 1)
 	require.Contains(t, problems[0].Reason, "(it has: acme)")
 }
+
+func TestWhatIsSaidAboutTrustCountsBesideAMistake(t *testing.T) {
+	file := envFile(t, "RIVERGATE_PLUGIN_POLICY=pinned\nRIVERGATE_PLUGIN_LOCK=/etc/plugins.lock\nRIVERGATE_PLUGIN_KEYS=/a.pub, /b.pub\n")
+	const mistake = "RIVERGATE_LOG_LEVEL=loud"
+	cfg, problems := Load([]string{mistake, "RIVERGATE_ENV_FILE=" + file})
+	require.NotEmpty(t, problems)
+	require.Equal(t, "pinned", cfg.Policy())
+	require.Equal(t, "/etc/plugins.lock", cfg.LockFile())
+	require.Equal(t, []string{"/a.pub", "/b.pub"}, cfg.PluginKeys)
+
+	for want, environ := range map[string][]string{
+		"any": nil, "locked": {"RIVERGATE_LISTEN=0.0.0.0:8080"}, "lockd": {"RIVERGATE_PLUGIN_POLICY=lockd"},
+	} {
+		cfg, problems = Load(append(environ, mistake))
+		require.NotEmpty(t, problems)
+		require.Equal(t, want, cfg.Policy())
+	}
+	cfg, _ = Load([]string{mistake, "RIVERGATE_LISTEN=0.0.0.0:8080", "RIVERGATE_PLUGIN_POLICY=any"})
+	require.Equal(t, "locked", cfg.Policy())
+}
+
+func TestWhichBinaryRunsAndAsWhomCountsBesideAMistake(t *testing.T) {
+	c, problems := load(t, "PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_BATCH_ROWS=0", "PLUGIN_FILE_RUN_AS=nobody", "PLUGIN_FILE_OPEN_FILES=64",
+		"PLUGIN_FILE_SHA256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
+	require.Len(t, problems, 1)
+	in := c.Instance("file")
+	require.Equal(t, "nobody", in.RunAs)
+	require.Equal(t, 64, in.OpenFiles)
+	require.Len(t, in.SHA256, 64)
+}

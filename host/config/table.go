@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -27,7 +28,18 @@ func (c *Config) Masked() ([]settings.Value, error) {
 			values = append(values, settings.Value{Variable: variable, Value: settings.Secret(in.Own[variable]).String()})
 		}
 	}
+	for i := range values {
+		values[i].Value = withoutPassword(values[i].Value)
+	}
 	return values, nil
+}
+
+// withoutPassword hides the password inside an address.
+func withoutPassword(value string) string {
+	if at, err := url.Parse(value); err == nil && at.User != nil {
+		return at.Redacted()
+	}
+	return value
 }
 
 // Fields documents the host's variables and those that the host owns of each pusher.
