@@ -69,6 +69,8 @@ func (m *memory) freeBody(l *loan) {
 	if cap(l.body) > smallBody+intake.Pad {
 		l.body = nil
 	}
+	l.record.Data = nil // both share the body's memory
+	l.parser.Drop()
 }
 
 func (m *memory) giveBack(l *loan) {

@@ -102,6 +102,9 @@ func (p *Parser) Parse(body []byte, o Options) (*Rows, error) {
 	return &p.rows, nil
 }
 
+// Drop lets go of the last body, whose memory Rows.Data and the parser share. What else Rows holds stays good.
+func (p *Parser) Drop() { p.rows.Data, p.s.b = nil, nil }
+
 // Size is how much memory the parser holds on to, bytes, without the last body.
 func (p *Parser) Size() int {
 	return cap(p.s.spans)*8 + cap(p.s.index)*4 + cap(p.rows.Ends)*4
