@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"strings"
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 type idle struct {
 	gateway.Delivery
 	accepted func(*protocol.Frame)
+	letters  iter.Seq2[delivery.DeadLetter, error]
 }
 
 func (idle) Names(uint64) []string   { return []string{"file"} }
@@ -50,6 +52,9 @@ func (i *idle) Accepted(f *protocol.Frame) {
 	if i.accepted != nil {
 		i.accepted(f)
 	}
+}
+func (i *idle) ExportDeadLetters(context.Context, delivery.Filter) iter.Seq2[delivery.DeadLetter, error] {
+	return i.letters
 }
 func (idle) Status() []delivery.Status { return nil }
 func (idle) Wait(ctx context.Context, _ *protocol.Frame) []delivery.Progress {

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rivergate/rivergate/services/gateway/delivery"
 	"github.com/rivergate/rivergate/services/platform/api"
 )
 
@@ -179,6 +180,30 @@ func TestAConnectionThatSaysNothingDoesNotKeepTheServer(t *testing.T) {
 	r.stop()
 	require.Less(t, time.Since(began), 5*time.Second)
 	require.NoError(t, silent.Close())
+}
+
+func TestAClientThatDoesNotReadItsStreamDoesNotKeepTheHost(t *testing.T) {
+	r := start(t, func(o *Options) { o.ShutdownTimeout = 150 * time.Millisecond })
+	begun := make(chan struct{})
+	r.pusher.letters = func(yield func(delivery.DeadLetter, error) bool) {
+		close(begun)
+		for yield(delivery.DeadLetter{Data: []byte(`{}`)}, nil) {
+		}
+	}
+	c := r.dial()
+	_, err := io.WriteString(c, "GET /api/v1/gateway/dead-letters/export HTTP/1.1\r\nHost: rivergate\r\n\r\n")
+	require.NoError(t, err)
+	<-begun
+	r.stop()
+	ended := make(chan error, 1)
+	go func() { ended <- r.service.Close() }()
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the host waits for a client that does not read")
+	}
+	require.NoError(t, c.Close())
 }
 
 func TestHealthRoutesAnswerBareObjects(t *testing.T) {

@@ -119,10 +119,24 @@ func New(o Options) (*Service, error) {
 // Hurry ends waits (?wait=) and event streams, so that the server can stop. Requests that append go on.
 func (s *Service) Hurry() { s.stopNow() }
 
-// Close ends event streams and waits for them.
+// streamsEnd bounds how long Close waits: a client that does not read holds its stream until it goes away.
+const streamsEnd = time.Second
+
+// Close ends event streams and waits for them, though not for clients that do not read.
 func (s *Service) Close() error {
 	s.end()
-	s.streams.Wait()
+	ended := make(chan struct{})
+	go func() {
+		s.streams.Wait()
+		close(ended)
+	}()
+	late := time.NewTimer(streamsEnd)
+	defer late.Stop()
+	select {
+	case <-ended:
+	case <-late.C:
+		s.log.Warn("a client does not read its stream; it is not waited for")
+	}
 	return nil
 }
 
