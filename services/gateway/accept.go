@@ -182,7 +182,7 @@ func (s *Service) begin(record *journal.Record) (done func(), err error) {
 	}, nil
 }
 
-// repeated tells whether the same request was accepted before, and sets its position. Error: 422 for another body.
+// repeated tells whether the same request was accepted before, and sets its position and time. Error: 422 for another body.
 func (s *Service) repeated(record *journal.Record, rows int) (bool, error) {
 	first, ok := s.journal.Repeated(record.IdempotencyKey)
 	if !ok {
@@ -191,7 +191,7 @@ func (s *Service) repeated(record *journal.Record, rows int) (bool, error) {
 	if first.BodyDigest != record.BodyDigest || first.Rows != rows {
 		return false, api.ErrOtherBody()
 	}
-	record.Position = first.Position
+	record.Position, record.ReceivedAt = first.Position, first.At
 	return true, nil
 }
 

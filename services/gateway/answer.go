@@ -74,13 +74,6 @@ func (s *Service) answerWhenDone(c *fiber.Ctx, l *loan, names []string, rows *in
 		sendAccepted(c, l.answer)
 		return nil
 	}
-	if frame.ReceivedAt.IsZero() { // a repeated request: its own time is in the journal
-		if first, err := s.journal.Lookup(ctx, frame.Position); err == nil {
-			frame.ReceivedAt = first.ReceivedAt
-		} else {
-			frame.ReceivedAt = time.Now()
-		}
-	}
 	message := "Rows delivered"
 	if status == fiber.StatusMultiStatus {
 		message = "Rows settled, some as dead letters"

@@ -48,6 +48,22 @@ func TestTheUUIDOfLinesIsPartOfTheRequest(t *testing.T) {
 	require.Len(t, r.pushers.accepted, 1)
 }
 
+// released is a journal that has let everything go.
+type released struct{ journal.Journal }
+
+func (released) Lookup(context.Context, uint64) (*journal.Record, error) { return nil, journal.ErrGone }
+
+func TestARepetitionShowsWhenTheRowsCameAlsoOnceTheJournalHasLetThemGo(t *testing.T) {
+	r := newRig(t, func(o *Options, p *pushers) {
+		o.Journal = released{openJournal(t, t.TempDir())}
+		p.progress = func(context.Context) []delivery.Progress {
+			return []delivery.Progress{{Name: "file", State: "delivered", Delivered: 1}}
+		}
+	})
+	first := data[DeliveryState](r.post("/data?wait=5s", oneRow, keyHeader, "k"))
+	require.Equal(t, first, data[DeliveryState](r.post("/data?wait=5s", oneRow, keyHeader, "k")))
+}
+
 // slow is a journal whose appends wait for the test.
 type slow struct {
 	journal.Journal
