@@ -229,6 +229,7 @@ func TestDeadLettersAreReplayedAndDeletedByIDOrFilter(t *testing.T) {
 	} {
 		require.Equal(t, want.field, r.post(lettersPath+"/replay", body).refused(want.status).Details.Field, body)
 	}
+	require.Equal(t, "The body must be an object, not array", r.post(lettersPath+"/replay", `[1]`).refused(400).Message)
 }
 
 func TestTheTailShowsRowsAsTheyHappen(t *testing.T) {

@@ -125,6 +125,8 @@ func ReadJSON(c *fiber.Ctx, limit int64, into any) error {
 	case errors.As(err, &syntax):
 		offset := int(syntax.Offset)
 		return &Error{Status: 400, Message: "The body is not valid JSON: " + syntax.Error(), Details: &Details{Offset: &offset}}
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return BadRequest("", "The body must be %s, not %s", jsonWord(wrong.Type.Kind().String()), wrong.Value)
 	case errors.As(err, &wrong):
 		return BadRequest(wrong.Field, "%s must be %s, not %s", wrong.Field, jsonWord(wrong.Type.Kind().String()), wrong.Value)
 	}
