@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -16,12 +17,32 @@ func padded(i, size int) *Record {
 	return record(uint64(i%3+1), fmt.Sprintf("u%d", i), fmt.Sprintf(`{"n":%d,"p":"%s"}`, i, strings.Repeat("x", size)))
 }
 
+// refusals is how many requests were counted that the disk did not take.
+func refusals(t *testing.T, registry *prometheus.Registry) (n float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() != "rivergate_journal_refused_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if m.GetLabel()[0].GetValue() == "unavailable" {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
 func TestAFullDiskRefusesAndResumesWithoutLoss(t *testing.T) {
 	for _, noAlloc := range []bool{false, true} {
 		t.Run(fmt.Sprintf("preallocation=%t", !noAlloc), func(t *testing.T) {
 			m := newFaultFS()
 			m.room, m.noAlloc = 20<<10, noAlloc
-			f := open(t, onFault(m))
+			o := onFault(m)
+			o.Registry = prometheus.NewRegistry()
+			f := open(t, o)
 			l := newLedger()
 			var err error
 			for i := 0; err == nil; i++ {
@@ -35,7 +56,8 @@ func TestAFullDiskRefusesAndResumesWithoutLoss(t *testing.T) {
 			require.Greater(t, len(l.accepted), 20, "most of the room was used")
 			st := f.Stats()
 			require.False(t, st.Writable)
-			require.Contains(t, st.Reason, "no space")
+			require.Equal(t, syscall.ENOSPC.Error(), st.Reason, "whoever may ask whether the host is ready learns no path")
+			require.InDelta(t, 1, refusals(t, o.Registry.(*prometheus.Registry)), 0, "the first one counts")
 			l.check(t, f)
 
 			m.mu.Lock()

@@ -188,7 +188,7 @@ func (f *Files) Stats() Stats {
 	defer f.mu.Unlock()
 	st := Stats{MaxBytes: f.opts.MaxBytes, Segments: len(f.segs), Quarantined: f.quarantined.Load(), Writable: f.refusal == nil}
 	if f.refusal != nil {
-		st.Reason = f.refusal.Error()
+		st.Reason = shown(f.refusal)
 	}
 	for _, s := range f.segs {
 		st.Bytes += s.size()

@@ -224,6 +224,7 @@ func (f *Files) commitGroup(bytes int64) {
 		}
 		refusal := f.refuse(err)
 		for _, r := range w.group {
+			f.metrics.refused("unavailable")
 			r.answer(0, 0, refusal)
 		}
 		return
