@@ -136,7 +136,7 @@ func TestAcknowledgementsWithoutEndTakeNoMemory(t *testing.T) {
 	// Nobody reads any more: the flow control of the stream holds the plugin back, and it can be ended.
 	s.Kill("the test has heard enough")
 	how, _ := s.Crashed()
-	require.Equal(t, "killed: the test has heard enough", how)
+	require.True(t, strings.HasPrefix(how, "killed: the test has heard enough"), how) // and whether it answered a last health check
 }
 
 func TestAPluginThatReadsNothingIsEndedWhateverWaitsForIt(t *testing.T) {
