@@ -290,20 +290,36 @@ func parseHclog(line []byte) (level hclog.Level, message string, fields []any, o
 		delete(raw, key)
 	}
 	for _, key := range sortedKeys(raw) {
-		value := raw[key]
-		switch v := value.(type) {
-		case string:
-			value = printable(v)
-		case json.Number:
+		value := clean(raw[key])
+		if v, ok := value.(json.Number); ok {
 			value = v.String()
 			if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 				value = n
 			}
 		}
-		// A field named @… of the plugin would be taken for one of the host's own.
-		fields = append(fields, strings.TrimLeft(key, "@"), value)
+		// A field named @… of the plugin would be taken for one of the host's own. Names are written as they are.
+		fields = append(fields, quotable(strings.TrimLeft(key, "@")), value)
 	}
 	return level, printable(message), fields, true
+}
+
+// clean is printable for every text inside a value of JSON.
+func clean(value any) any {
+	switch v := value.(type) {
+	case string:
+		return printable(v)
+	case []any:
+		for i := range v {
+			v[i] = clean(v[i])
+		}
+	case map[string]any:
+		cleaned := make(map[string]any, len(v))
+		for name, item := range v {
+			cleaned[printable(name)] = clean(item)
+		}
+		return cleaned
+	}
+	return value
 }
 
 func sortedKeys(m map[string]any) []string {

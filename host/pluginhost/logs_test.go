@@ -249,3 +249,13 @@ func TestTheHandshakeIsFoundAmongNoise(t *testing.T) {
 		require.Nil(t, handshakeLine.FindStringSubmatch(line), line)
 	}
 }
+
+func TestNoTextInsideAFieldPaintsTheTerminal(t *testing.T) {
+	var out logBuffer
+	p := newPluginLog(hclog.New(&hclog.LoggerOptions{Output: &out}))
+	p.line([]byte(`{"@message":"m","a\u001b[2J":1,"b\n2026-01-01 [ERROR] x":2,"list":["\u001b[2J"],"deep":{"\u001b[2J":["\u001b[2J",7]}}`), 0, "")
+	p.close()
+	require.NotContains(t, out.text(), "\x1b")
+	require.Equal(t, 1, strings.Count(out.text(), "\n"), out.text())
+	require.Contains(t, out.text(), `list=[\x1b[2J]`)
+}
