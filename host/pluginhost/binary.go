@@ -34,7 +34,7 @@ type binary struct {
 
 // openBinary opens the file of a plugin, or says why it may not be run.
 func openBinary(path string) (*binary, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe of that name would wait for a writer
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &missingError{path: path}

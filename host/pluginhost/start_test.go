@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,4 +277,13 @@ func TestABinaryIsAskedForItsVersion(t *testing.T) {
 	require.Empty(t, found[0].Version)
 	require.Empty(t, found[1].Problem)
 	require.NotEmpty(t, found[1].Version)
+}
+
+func TestAPipeInThePluginFolderHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, syscall.Mkfifo(w.binary("acme"), 0o755))
+	found, err := w.host.Discover()
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Contains(t, found[0].Problem, "is not a regular file")
 }
