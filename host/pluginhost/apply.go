@@ -312,15 +312,26 @@ func (p *plan) commit(ctx context.Context) {
 	p.removeGone(joined)
 	close(p.release)
 
-	// First who joins a process that runs: it may be one that everybody else is about to leave.
+	// First all who join a process that runs: it may be one that everybody else is about to leave, for another one that is
+	// joined as well.
 	var seats, moves errgroup.Group
-	for _, c := range slices.Concat(p.same, p.join) {
+	changed := slices.Concat(p.same, p.join)
+	leave := make([]func(), len(changed))
+	for i, c := range changed {
 		seats.Go(func() error {
-			p.reseat(ctx, c)
+			leave[i] = p.reseat(ctx, c)
 			return nil
 		})
 	}
 	_ = seats.Wait()
+	for _, move := range leave {
+		if move != nil {
+			moves.Go(func() error {
+				move()
+				return nil
+			})
+		}
+	}
 	for _, t := range p.next {
 		moves.Go(func() error {
 			p.exchange(ctx, t)
@@ -427,12 +438,13 @@ func (p *plan) exchange(ctx context.Context, trial *trial) {
 	go own.run(p.release)
 }
 
-// reseat changes an instance in the process that it sits in, or lets it join one.
-func (p *plan) reseat(ctx context.Context, c seating) {
+// reseat changes an instance in the process that it sits in, or lets it join one. move, when not nil, lets it leave its
+// former one for that.
+func (p *plan) reseat(ctx context.Context, c seating) (move func()) {
 	if p.added[c.m.name] != nil {
 		c.m.change(func() { c.m.home = c.at })
 		p.started(c.m, c.at.admit(ctx, newTenant(c.m, c.in), false))
-		return
+		return nil
 	}
 	switch {
 	case c.at.address() != "":
@@ -441,14 +453,17 @@ func (p *plan) reseat(ctx context.Context, c seating) {
 		p.replaced(c.m, c.at.rearrange(ctx, c.m, c.in))
 	default:
 		t := newTenant(c.m, c.in)
-		err := c.at.admit(ctx, t, true)
-		if err == nil {
-			p.h.move([]*tenant{t}, c.at)
-		} else {
+		if err := c.at.admit(ctx, t, true); err != nil {
 			c.m.refuse(err)
+			p.replaced(c.m, err)
+			return nil
 		}
-		p.replaced(c.m, err)
+		return func() {
+			p.h.move([]*tenant{t}, c.at)
+			p.replaced(c.m, nil)
+		}
 	}
+	return nil
 }
 
 func (p *plan) started(m *member, err error) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,4 +253,67 @@ func TestASharedInstanceThatIsUnwellIsShownAlone(t *testing.T) {
 	require.Empty(t, w.status("a").Condition)
 	require.Equal(t, st.PID, w.pid("a"))
 	require.Less(t, time.Since(st.StartedAt), patience)
+}
+
+func TestANewInstanceThatStartsTogetherWithAChangedOneIsNotShownAsUpgrading(t *testing.T) {
+	w := newWorld(t)
+	w.install("sharing")
+	w.start(using("sharing", "a"))
+	changes := w.apply(shared("a"), shared("b"))
+	require.Empty(t, changes.Failed)
+	require.Equal(t, w.pid("a"), w.pid("b"))
+	require.Empty(t, w.status("a").Phase)
+	require.Empty(t, w.status("b").Phase)
+}
+
+func TestTwoInstancesCanSwapTheirSharedProcesses(t *testing.T) {
+	w := newWorld(t)
+	w.install("sharing")
+	limited := func(name string, files int) Instance {
+		in := shared(name)
+		in.Limits.OpenFiles = files
+		return in
+	}
+	w.start(limited("a", 64), limited("b", 128))
+	pids := []int{w.pid("a"), w.pid("b")}
+	m, err := w.host.lookup(t.Context(), "a")
+	require.NoError(t, err)
+	home := m.supervisor()
+	home.work.Lock() // b is late at the process of a, which must not be ended meanwhile
+	time.AfterFunc(200*time.Millisecond, home.work.Unlock)
+	require.Empty(t, w.apply(limited("a", 128), limited("b", 64)).Failed)
+	require.Equal(t, []int{pids[1], pids[0]}, []int{w.pid("a"), w.pid("b")})
+	w.once("a", batch(1, 1, `{}`))
+	w.once("b", batch(1, 1, `{}`))
+}
+
+// heldLog tells whether the supervisor's tenants could change when an instance was said to have failed.
+type heldLog struct {
+	home        atomic.Pointer[supervisor]
+	held, loose atomic.Int64
+}
+
+func (l *heldLog) Write(line []byte) (int, error) {
+	if home := l.home.Load(); home != nil && strings.Contains(string(line), "plugin cannot be started") {
+		if home.work.TryLock() {
+			home.work.Unlock()
+			l.loose.Add(1)
+		} else {
+			l.held.Add(1)
+		}
+	}
+	return len(line), nil
+}
+
+func TestAnInstanceIsSaidToHaveFailedBeforeItMaySitInTheNextProcess(t *testing.T) {
+	said := &heldLog{}
+	w := newWorld(t, func(o *Options) { o.Log = hclog.New(&hclog.LoggerOptions{Output: said}) })
+	w.fast()
+	w.install("sharing")
+	w.start(shared("a"), shared("b", "PATH", filepath.Join(t.TempDir(), "missing", "rows")))
+	m, err := w.host.lookup(t.Context(), "b")
+	require.NoError(t, err)
+	said.home.Store(m.supervisor())
+	eventually(t, patience, "b was tried again", func() bool { return said.held.Load()+said.loose.Load() >= 3 })
+	require.Zero(t, said.loose.Load())
 }

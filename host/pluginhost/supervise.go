@@ -404,37 +404,38 @@ func (s *supervisor) tryAgain(r *running, t *tenant, err error) {
 			case <-s.ctx.Done():
 			}
 			timer.Stop()
-			over, err := s.attempt(r, t)
-			if over {
+			var over bool
+			if delay, over = s.attempt(r, t, retry); over {
 				return
 			}
-			delay = retry.afterFailure()
-			s.showTenantFailure(t, err, delay)
 		}
 	})
 }
 
-// attempt is one more try to configure a tenant; over: there is nothing left to try.
-func (s *supervisor) attempt(r *running, t *tenant) (over bool, err error) {
+// attempt is one more try to configure a tenant; over: there is nothing left to try. A failure is shown with work held: after
+// that the tenant may sit in the next process, and this one has no say any more.
+func (s *supervisor) attempt(r *running, t *tenant, retry *retry) (again time.Duration, over bool) {
 	s.work.Lock()
 	defer s.work.Unlock()
 	select {
 	case <-r.dead:
-		return true, nil
+		return 0, true
 	case <-t.left:
-		return true, nil
+		return 0, true
 	case <-s.ctx.Done():
-		return true, nil
+		return 0, true
 	default:
 	}
 	if t.seat != nil {
-		return true, nil // changed meanwhile, with success
+		return 0, true // changed meanwhile, with success
 	}
 	if err := s.sit(s.ctx, r, t, t.in(), false); err != nil {
-		return false, err
+		again = retry.afterFailure()
+		s.showTenantFailure(t, err, again)
+		return again, false
 	}
 	s.showSeat(t)
-	return true, nil
+	return 0, true
 }
 
 type answer struct {

@@ -69,6 +69,12 @@ func (m *member) takeTurn(ctx context.Context) (*supervisor, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+		select {
+		case <-m.gone: // its last process may have a free turn all the same
+			<-s.turn
+			return nil, m.why
+		default:
+		}
 		if m.supervisor() == s {
 			return s, nil
 		}
@@ -128,6 +134,7 @@ func (h *Host) move(tenants []*tenant, next *supervisor) {
 		}
 		next.work.Lock()
 		t.m.settle(next, t)
+		t.m.change(func() { t.m.phase = "" })
 		next.work.Unlock()
 	}
 	var all errgroup.Group

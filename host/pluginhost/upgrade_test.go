@@ -244,3 +244,16 @@ func TestAReloadWhoseCallerLeavesDuringTheStartChangesNothing(t *testing.T) {
 	require.Equal(t, old, w.pid("acme"))
 	eventually(t, patience, "the new one is gone", func() bool { return len(w.processes()) == 1 })
 }
+
+func TestAReloadThatWaitedWhileItsInstanceWasRemovedStartsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.install("sharing", "acme")
+	w.start(acme("acme"))
+	m, err := w.host.lookup(t.Context(), "acme")
+	require.NoError(t, err)
+	w.apply()
+	for range 20 {
+		require.ErrorIs(t, w.host.reload(t.Context(), m), ErrUnknown)
+	}
+	require.Empty(t, w.processes())
+}
