@@ -107,6 +107,20 @@ func TestAMissingSegmentIsReportedAndPassedOver(t *testing.T) {
 	appendOne(t, f, padded(1, 1))
 }
 
+func TestASegmentThatSomebodyRemovedDoesNotKeepTheOthers(t *testing.T) {
+	m, _, names := manySegments(t)
+	f, log := openLogged(t, m)
+	defer f.Close()
+	m.mu.Lock()
+	delete(m.names, names[1])
+	m.mu.Unlock()
+	_, next := f.Bounds()
+	require.NoError(t, f.Release(next))
+	require.Equal(t, 1, f.Stats().Segments)
+	require.Contains(t, log.String(), filepath.Base(names[1]))
+	appendOne(t, f, padded(1, 1))
+}
+
 func TestWithoutTheNewestSegmentPositionsStillRise(t *testing.T) {
 	m, frames, names := manySegments(t)
 	delete(m.names, names[len(names)-1])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path/filepath"
 	"slices"
 )
@@ -50,6 +51,10 @@ func (f *Files) release() error {
 			break
 		}
 		keys, err := f.youngKeys(s)
+		if errors.Is(err, fs.ErrNotExist) { // somebody removed it: no reason to keep the others for ever
+			f.log.Warn("a segment is gone from the folder; every pusher had passed it, its idempotency keys are kept until the next start only", "segment", s.name)
+			err = nil
+		}
 		if err == nil {
 			err = f.keepKeys(s.first, keys)
 		}
@@ -61,7 +66,7 @@ func (f *Files) release() error {
 		s.gone = true
 		f.segs = f.segs[1:]
 		f.mu.Unlock()
-		if err := f.fs.Remove(s.path); err != nil {
+		if err := f.fs.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.mu.Lock()
 			s.gone = false
 			f.segs = append([]*segment{s}, f.segs...)
