@@ -29,7 +29,7 @@ folder, and for each enabled pusher its binary, its pinned hash and its own conf
 and stopped again; nothing is connected to. All problems are reported at once.
 
 ` + exitCodesHelp,
-		Example: "  PLUGIN_FILE_ENABLED=true rivergate check\n  env $(cat /etc/rivergate.env) rivergate check --json",
+		Example: "  PLUGIN_FILE_ENABLED=true rivergate check\n  rivergate check --env-file /etc/rivergate.env --json",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.check(cmd.Context()) },
 	}
@@ -85,7 +85,8 @@ func (c *cli) checkPlugins(ctx context.Context, cfg *config.Config, known []sett
 		return slices.ContainsFunc(known, func(p settings.Problem) bool { return p.Variable == variable })
 	}
 	list := slices.DeleteFunc(instances(cfg), func(in pluginhost.Instance) bool {
-		return isKnown(in.Prefix+"ENABLED") || isKnown(in.Prefix+"USE") // there is nothing to start
+		// There is nothing to start, or nobody knows whether it is the right one.
+		return isKnown(in.Prefix+"ENABLED") || isKnown(in.Prefix+"USE") || isKnown(in.Prefix+"SHA256")
 	})
 	if len(list) == 0 {
 		return problems, nil

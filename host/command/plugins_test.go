@@ -274,6 +274,25 @@ func TestAHostThatOthersCanReachDoesNotRunJustAnyPlugin(t *testing.T) {
 	require.Contains(t, r.stderr, "there is no lock file")
 }
 
+func TestAMistakeInTheConfigurationLetsNoOtherPluginRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "env")
+	require.NoError(t, os.WriteFile(file, []byte("RIVERGATE_PLUGIN_POLICY=locked\n"), 0o600))
+	for name, environ := range map[string][]string{
+		"other machines reach it": {"RIVERGATE_LISTEN=0.0.0.0:0", "RIVERGATE_TRUSTED_PROXIES=127.0.0.1", "RIVERGATE_LOG_LEVEL=loud"},
+		"a policy in a file":      {"RIVERGATE_ENV_FILE=" + file, "RIVERGATE_LOG_LEVEL=loud"},
+		"a pin":                   {"PLUGIN_NULL_SHA256=" + strings.Repeat("a", 64), "PLUGIN_NULL_BATCH_ROWS=0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, append(environ, "PLUGIN_NULL_ENABLED=true")...)
+			s.place("null", s.null)
+			r := rivergateWith(t, s.environ, "", "check")
+			require.Equal(t, exitMistake, r.code)
+			require.Contains(t, r.stderr, "2 problems")
+			require.Regexp(t, "there is no lock file|has the SHA-256|SHA-256", r.stderr, "it is not started")
+		})
+	}
+}
+
 // serve is a host in this process on the shop's folder.
 func (s *shop) serve(environ ...string) *serving {
 	s.Helper()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -17,19 +16,7 @@ import (
 // scratchVerifier is what a plugin host asks before each start, for commands that start plugins although the configuration
 // may be broken: what that says about trust counts all the same, and when it is broken itself nothing is started.
 func (c *cli) scratchVerifier(ctx context.Context, cfg *config.Config) pluginstore.Verify {
-	host := cfg.Host
-	if host.Listen == "" { // Load fills in all of it or nothing
-		host.PluginLock, host.PluginPolicy = c.env("RIVERGATE_PLUGIN_LOCK"), c.env("RIVERGATE_PLUGIN_POLICY")
-		if host.PluginPolicy == "" {
-			host.PluginPolicy = pluginstore.PolicyAny
-		}
-		for key := range strings.SplitSeq(c.env("RIVERGATE_PLUGIN_KEYS"), ",") {
-			if key = strings.TrimSpace(key); key != "" {
-				host.PluginKeys = append(host.PluginKeys, key)
-			}
-		}
-	}
-	verify, err := pluginstore.Verifier(ctx, host.PluginDir, host.LockFile(), host.Policy(), host.PluginKeys, nil)
+	verify, err := pluginstore.Verifier(ctx, cfg.PluginDir, cfg.LockFile(), cfg.Policy(), cfg.PluginKeys, nil)
 	if err != nil {
 		return func(context.Context, pluginhost.Binary) (pluginhost.Trust, error) { return "", err }
 	}
