@@ -26,6 +26,7 @@ type client struct {
 	base string // without a slash at the end
 	org  uint64 // 0: the host's default
 	http *http.Client
+	slow *http.Client // for what changes something
 }
 
 // clientFlags adds what every command that speaks to a host takes.
@@ -47,16 +48,36 @@ func (c *cli) client() (*client, error) {
 	}
 	parsed, err := url.Parse(base)
 	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
-		return nil, mistake("%q is not an http address such as http://127.0.0.1:8080", base)
+		return nil, mistake("%q is not an http address such as http://127.0.0.1:8080", withoutPassword(base))
 	}
-	h := c.HTTP
-	if h == nil {
-		// No timeout over all: exports and ?wait= may take long. The connection and the first byte are bounded.
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.ResponseHeaderTimeout = 60 * time.Second
-		h = &http.Client{Transport: transport}
+	quick, slow := c.HTTP, c.HTTP
+	if quick == nil {
+		quick, slow = waiting(60*time.Second), waiting(changeTime)
 	}
-	return &client{base: strings.TrimRight(base, "/"), org: c.org, http: h}, nil
+	return &client{base: strings.TrimRight(base, "/"), org: c.org, http: quick, slow: slow}, nil
+}
+
+// changeTime bounds the wait for the answer to a change: a reload lets a plugin finish for as long as
+// RIVERGATE_SHUTDOWN_TIMEOUT, ten minutes at most, says.
+const changeTime = 15 * time.Minute
+
+// waiting makes a client that waits so long for the first byte of an answer. There is no timeout over all: exports take long.
+func waiting(d time.Duration) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = d
+	return &http.Client{Transport: transport}
+}
+
+// shown is the address of the host as it may be printed.
+func (c *client) shown() string { return withoutPassword(c.base) }
+
+func withoutPassword(address string) string {
+	if at, err := url.Parse(address); err == nil && at.User != nil {
+		return at.Redacted()
+	} else if err != nil && strings.Contains(address, "@") {
+		return "…" + address[strings.LastIndex(address, "@"):]
+	}
+	return address
 }
 
 // unreachableError: no answer came.
@@ -130,14 +151,18 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		}
 		reader = bytes.NewReader(encoded)
 	}
-	answer, err := c.do(ctx, method, path, query, reader, nil)
+	asking := *c
+	if method != http.MethodGet {
+		asking.http = c.slow
+	}
+	answer, err := asking.do(ctx, method, path, query, reader, nil)
 	if err != nil {
 		return "", err
 	}
 	defer answer.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
-		return "", &unreachableError{url: c.base + path, err: err}
+		return "", &unreachableError{url: c.shown() + path, err: err}
 	}
 	var envelope struct {
 		Success *bool           `json:"success"`
@@ -145,7 +170,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		Message string          `json:"message"`
 	}
 	if err := json.Unmarshal(raw, &envelope); err != nil || envelope.Success == nil {
-		return "", fmt.Errorf("%s answered %d with something that is not Rivergate's: %.80q", c.base+path, answer.StatusCode, raw)
+		return "", fmt.Errorf("%s answered %d with something that is not Rivergate's: %.80q", c.shown()+path, answer.StatusCode, raw)
 	}
 	if into != nil {
 		if err := json.Unmarshal(envelope.Data, into); err != nil {
@@ -163,7 +188,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	request, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
-		return nil, fmt.Errorf("make request to %s: %w", target, err)
+		return nil, fmt.Errorf("make request to %s: %w", c.shown(), err)
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -183,7 +208,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return nil, &unreachableError{url: c.base, err: err}
+		return nil, &unreachableError{url: c.shown(), err: err}
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer, nil

@@ -102,6 +102,7 @@ func TestAMistakenCommandLineExitsWithTwo(t *testing.T) {
 		"no choice":          {"deadletters", "replay"},
 		"two choices":        {"deadletters", "delete", "dl-1", "--all"},
 		"bad time":           {"deadletters", "list", "--since", "yesterday"},
+		"negative rate":      {"deadletters", "replay", "--all", "--rate", "-1"},
 		"no uuid":            {"send"},
 		"two uuids":          {"send", "--uuid", "a", "--uuid-field", "b"},
 		"bad address":        {"pushers", "list", "--url", "ftp://x"},
@@ -123,6 +124,28 @@ func TestAHostThatIsNotThereIsNamed(t *testing.T) {
 	require.Contains(t, r.stderr, "cannot reach http://127.0.0.1:1")
 	require.Contains(t, r.stderr, "RIVERGATE_URL")
 	require.Empty(t, r.stdout)
+}
+
+func TestAPasswordInTheAddressIsNotShown(t *testing.T) {
+	const url = "http://ops:sesame@127.0.0.1:1"
+	for _, args := range [][]string{{"pushers", "list"}, {"plugins"}, {"plugins", "--json"}, {"send", "--uuid", "u", "--give-up", "1ms"}, {"pushers", "list", "--url", "ftp://ops:sesame@x"}} {
+		r := rivergateWith(t, []string{"RIVERGATE_URL=" + url, "RIVERGATE_PLUGIN_DIR=" + t.TempDir()}, `{"a":1}`, args...)
+		require.NotContains(t, r.stdout+r.stderr, "sesame", args)
+	}
+}
+
+func TestAChangeMayTakeLongerThanAQuestion(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(300 * time.Millisecond)
+		_, _ = w.Write([]byte(`{"success":true,"message":"Done","data":{}}`))
+	}))
+	defer server.Close()
+	quick, slow := &http.Transport{ResponseHeaderTimeout: 50 * time.Millisecond, DisableKeepAlives: true}, &http.Transport{DisableKeepAlives: true}
+	c := &client{base: server.URL, http: &http.Client{Transport: quick}, slow: &http.Client{Transport: slow}}
+	_, err := c.call(t.Context(), http.MethodGet, "/", nil, nil, nil)
+	require.Error(t, err)
+	_, err = c.call(t.Context(), http.MethodPost, "/", nil, nil, nil)
+	require.NoError(t, err)
 }
 
 func TestSomethingElseThatAnswersIsNotTakenForAHost(t *testing.T) {

@@ -210,7 +210,7 @@ func (c *cli) deadLettersShowCommand() *cobra.Command {
 				{"first failed", d.FirstFailedAt.UTC().Format(time.RFC3339)}, {"failed", d.FailedAt.UTC().Format(time.RFC3339)},
 			} {
 				if line[1] != "" {
-					fmt.Fprintf(c.Stdout, "%-12s  %s\n", line[0], line[1])
+					fmt.Fprintf(c.Stdout, "%-12s  %s\n", line[0], visible(line[1]))
 				}
 			}
 			fmt.Fprintf(c.Stdout, "\n%s\n", d.Data)
@@ -231,6 +231,9 @@ func (c *cli) deadLettersReplayCommand() *cobra.Command {
 			body, err := filter.choice(ids, all)
 			if err != nil {
 				return err
+			}
+			if perSecond < 0 {
+				return mistake("--rate is not below 0")
 			}
 			if to != "" {
 				body["to"] = to
@@ -286,7 +289,7 @@ func (c *cli) actOnDeadLetters(cmd *cobra.Command, method, path string, body map
 	}
 	switch {
 	case done.Replayed != nil:
-		fmt.Fprintf(c.Stdout, "%s sent again.\n", some(*done.Replayed, "row"))
+		fmt.Fprintf(c.Stdout, "%s on the way again; those that succeed leave the list.\n", some(*done.Replayed, "row"))
 	case done.Deleted != nil:
 		fmt.Fprintf(c.Stdout, "%s deleted.\n", some(*done.Deleted, "dead letter"))
 	default:

@@ -37,9 +37,15 @@ type cell struct {
 func text(s string) cell   { return cell{text: s} }
 func number(s string) cell { return cell{text: s, right: true} }
 
-// table prints rows under a header, columns as wide as their widest cell. Empty columns are left out.
+// table prints rows under a header, columns as wide as their widest cell. Empty columns are left out. What clients and
+// plugins wrote is among the texts, and must not steer the terminal.
 func (c *cli) table(header []string, rows [][]cell) {
 	colour := c.colour(c.Stdout)
+	for _, row := range rows {
+		for i := range row {
+			row[i].text = visible(row[i].text)
+		}
+	}
 	widths := make([]int, len(header))
 	for i, h := range header {
 		for _, row := range rows {

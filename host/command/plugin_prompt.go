@@ -232,7 +232,11 @@ func (p *prompt) file(ctx context.Context, path string) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			err = fmt.Errorf("%s: %w", path, err)
+			if !p.collecting && len(p.pending) > 0 { // else the next row would go with them
+				err = errors.Join(p.send(ctx), err)
+			}
+			return err
 		}
 		p.add(protocol.Frame{UUID: p.uuid, Data: row.data, Ends: []uint32{uint32(len(row.data))}})
 		if len(p.pending) >= fileBatch && !p.collecting {

@@ -52,7 +52,7 @@ order.
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.config, "config", nil, "a setting, KEY=VALUE, with the text that its variable would hold; may be repeated")
 	flags.StringVar(&o.configFile, "config-file", "", "file with settings: a JSON object, or lines of KEY=VALUE")
-	flags.StringVar(&o.envPrefix, "env-prefix", "", "take the settings of the environment that start so, such as PLUGIN_ACME_")
+	flags.StringVar(&o.envPrefix, "env-prefix", "", "take the settings of the environment and the env file that start so, such as PLUGIN_ACME_")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "longest wait for an acknowledgement, as PLUGIN_<NAME>_TIMEOUT")
 	flags.StringVar(&o.logLevel, "log-level", "info", "least level of the plugin's log that is shown: trace, debug, info, warn, error")
 	flags.BoolVar(&o.ordered, "ordered", false, "deliver as under ORDER=key")
@@ -150,8 +150,11 @@ func pluginFile(binary, scratch string) (folder, name string, err error) {
 func (c *cli) pluginVars(prefix string, o pluginRunOptions) (map[string]string, error) {
 	vars := map[string]string{}
 	if o.envPrefix != "" {
-		for _, entry := range c.Environ {
-			name, value, _ := strings.Cut(entry, "=")
+		environment, wrong := config.Environment(c.Environ)
+		if len(wrong) > 0 {
+			return nil, mistake("%s: %s", wrong[0].Variable, wrong[0].Reason)
+		}
+		for name, value := range environment {
 			if rest, ok := strings.CutPrefix(name, o.envPrefix); ok {
 				vars[prefix+rest] = value
 			}

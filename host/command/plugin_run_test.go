@@ -143,7 +143,10 @@ func TestPluginRunTakesSettingsFromFilesAndTheEnvironment(t *testing.T) {
 	object, lines := filepath.Join(dir, "config.json"), filepath.Join(dir, "config.env")
 	require.NoError(t, os.WriteFile(object, []byte(`{"url":"`+url+`","concurrency":2,"request_timeout":"5s","forward_context":true}`), 0o600))
 	require.NoError(t, os.WriteFile(lines, []byte("# settings\nURL="+url+"\nPLUGIN_HTTP_CONCURRENCY=2\nrequest_timeout=5s\n"), 0o600))
+	file := filepath.Join(dir, "env")
+	require.NoError(t, os.WriteFile(file, []byte("PLUGIN_THIRD_URL="+url+"\n"), 0o600))
 	for name, args := range map[string][]string{
+		"the env file":    {"--env-prefix", "PLUGIN_THIRD_", "--env-file", file},
 		"a JSON object":   {"--config-file", object},
 		"lines":           {"--config-file", lines},
 		"the environment": {"--env-prefix", "PLUGIN_OTHER_"},
@@ -155,6 +158,18 @@ func TestPluginRunTakesSettingsFromFilesAndTheEnvironment(t *testing.T) {
 			require.Equal(t, "delivered", runEvents(t, r.stdout)[1].Rows[0].Class)
 		})
 	}
+}
+
+func TestRowsBeforeABadLineOfAFileAreSentAsTheirOwnBatch(t *testing.T) {
+	binary, url := builtPusher(t, "plugins/pusher/http"), refusing(t)
+	file := filepath.Join(t.TempDir(), "rows.jsonl")
+	require.NoError(t, os.WriteFile(file, []byte("{\"n\":1}\n{\"n\":2}\nnonsense\n"), 0o600))
+	r := rivergateWith(t, nil, ".file "+file+"\n{\"n\":3}\n", "plugin", "run", binary, "--json", "--config", "url="+url)
+	events := runEvents(t, r.stdout)
+	require.Equal(t, []string{"plugin", "outcomes", "error", "outcomes"}, eventNames(events))
+	require.Len(t, events[1].Rows, 2)
+	require.Contains(t, events[2].Message, "line 3")
+	require.Len(t, events[3].Rows, 1)
 }
 
 func TestPluginRunSaysWhatIsWrongBeforeAnythingIsSent(t *testing.T) {

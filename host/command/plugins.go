@@ -79,7 +79,7 @@ func (c *cli) plugins(ctx context.Context) error {
 	}
 	slices.SortFunc(list, func(a, b pluginEntry) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
 	if c.json {
-		return c.printJSON(map[string]any{"plugins": list, "host": host.base, "host_answers": silent == nil, "trust": trust})
+		return c.printJSON(map[string]any{"plugins": list, "host": host.shown(), "host_answers": silent == nil, "trust": trust})
 	}
 	if len(list) == 0 {
 		fmt.Fprintf(c.Stdout, "No plugin in %s. make build builds them; RIVERGATE_PLUGIN_DIR names another folder.\n", cfg.PluginDir)
@@ -103,7 +103,7 @@ func (c *cli) plugins(ctx context.Context) error {
 	c.table([]string{"NAME", "PLUGIN", "KIND", "VERSION", "ENABLED", "STATE", "SHA256", "LOCK", "SIGNED", "PROBLEM"}, rows)
 	trust.print(c)
 	if silent != nil {
-		fmt.Fprintf(c.Stdout, "\nNo host answers at %s, so states are not known.\n", host.base)
+		fmt.Fprintf(c.Stdout, "\nNo host answers at %s, so states are not known.\n", host.shown())
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func runningInstances(ctx context.Context, host *client, name string) (plugin st
 		err = fmt.Errorf("%s is attached to a process that the host did not start, so there is nothing to exchange", attached)
 	default:
 		err = &exitError{
-			code: exitFailed, err: fmt.Errorf("the host at %s runs no instance of a plugin %s; nothing was changed", host.base, plugin),
+			code: exitFailed, err: fmt.Errorf("the host at %s runs no instance of a plugin %s; nothing was changed", host.shown(), plugin),
 			hint: "rivergate plugins install installs a plugin that does not run yet.",
 		}
 	}

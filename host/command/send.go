@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -74,7 +75,7 @@ func (o *sendOptions) check(name string) error {
 	switch {
 	case (o.uuid == "") == (o.uuidField == ""):
 		return mistake("give --uuid for all rows, or --uuid-field to take it from each row: one of them")
-	case len(o.uuid) > maxUUID:
+	case utf8.RuneCountInString(o.uuid) > maxUUID:
 		return mistake("--uuid is longer than %d characters", maxUUID)
 	case o.batch < 1 || o.batch > 1_000_000:
 		return mistake("--batch is 1 to 1000000")

@@ -73,6 +73,14 @@ func TestRowsAreSentInBatchesByteForByte(t *testing.T) {
 	require.Contains(t, r.stdout, "standard input: 3 rows accepted in 2 requests")
 }
 
+func TestTheLengthOfAUUIDIsCountedInCharacters(t *testing.T) {
+	g, url := open(t)
+	r := rivergate(t, url, `{"n":1}`, "send", "--uuid", strings.Repeat("ü", maxUUID))
+	require.Equal(t, 0, r.code, r.stderr)
+	require.Len(t, g.bodies, 1)
+	require.Equal(t, exitMistake, rivergate(t, url, `{"n":1}`, "send", "--uuid", strings.Repeat("ü", maxUUID+1)).code)
+}
+
 func TestCSVKeepsColumnsInOrderAndValuesAsText(t *testing.T) {
 	g, url := open(t)
 	file := filepath.Join(t.TempDir(), "rows.csv")

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,6 +73,22 @@ More: --cursor abc
 	require.Contains(t, r.stdout, `{"b":1,"a":2.50}`)
 }
 
+func TestWhatOthersWroteCannotSteerTheTerminal(t *testing.T) {
+	letter := strings.NewReplacer(`"null value"`, `"one\u001b[2J\ntwo\u009b31m"`, `"uuid":"u"`, `"uuid":"\u001b]0;x\u0007u"`).Replace(oneDead)
+	url := answering(t, "GET", deadLettersPath, 200, `{"success":true,"message":"Listed","data":{"items":[`+letter+`],"next_cursor":""}}`)
+	list := rivergate(t, url, "", "deadletters", "list")
+	require.Contains(t, list.stdout, "one [2J two 31m\n")
+	url = answering(t, "GET", deadLettersPath+"/dlq-2a", 200, `{"success":true,"message":"Found","data":`+letter+`}`)
+	show := rivergate(t, url, "", "deadletters", "show", "dlq-2a")
+	require.Contains(t, show.stdout, "one [2J two 31m\n")
+	for _, r := range []run{list, show} {
+		require.Equal(t, 0, r.code, r.stderr)
+		require.NotContains(t, r.stdout, "\x1b")
+		require.NotContains(t, r.stdout, "\u009b")
+		require.NotContains(t, r.stdout, "\a")
+	}
+}
+
 func TestReplayAndDeleteSayWhatTheyActOn(t *testing.T) {
 	var method, path string
 	var body map[string]any
@@ -85,7 +102,7 @@ func TestReplayAndDeleteSayWhatTheyActOn(t *testing.T) {
 
 	r := rivergate(t, server.URL, "", "deadletters", "replay", "dlq-1", "dlq-2", "--rate", "5", "--to", "file")
 	require.Equal(t, 0, r.code, r.stderr)
-	require.Equal(t, "1,200 rows sent again.\n", r.stdout)
+	require.Equal(t, "1,200 rows on the way again; those that succeed leave the list.\n", r.stdout)
 	require.Equal(t, "POST "+deadLettersPath+"/replay", method+" "+path)
 	require.Equal(t, map[string]any{"ids": []any{"dlq-1", "dlq-2"}, "to": "file", "rate_per_second": 5.0}, body)
 
