@@ -18,8 +18,8 @@ type Batch struct {
 	mu       sync.Mutex
 	said     map[place]int // index in outcomes
 	outcomes []Outcome
-	waits    map[key]place // keys with a row that is to be sent again, when the batch is ordered
-	waiting  atomic.Bool   // there are such keys
+	waits    map[key]wait // keys with a row that is to be sent again, when the batch is ordered
+	waiting  atomic.Bool  // there are such keys
 	finished bool
 
 	sending sync.Mutex               // held while something is sent; before mu
@@ -34,6 +34,12 @@ type key struct {
 }
 
 type place struct{ f, n int }
+
+// wait is the first row of a key that is to be sent again, and how many of its rows are.
+type wait struct {
+	first place
+	rows  int
+}
 
 // Len is the number of rows in the batch.
 func (b *Batch) Len() int {
@@ -65,10 +71,10 @@ func (b *Batch) Rows() iter.Seq[Row] {
 // behind tells whether an earlier row of the same uuid is to be sent again, and notes that this one then is too.
 func (b *Batch) behind(row Row) bool {
 	b.mu.Lock()
-	first, waits := b.waits[b.keyOf(row)]
+	w, waits := b.waits[b.keyOf(row)]
 	_, said := b.said[place{row.f, row.n}]
 	b.mu.Unlock()
-	if !waits || !first.before(place{row.f, row.n}) {
+	if !waits || !w.first.before(place{row.f, row.n}) {
 		return false
 	}
 	if !said {
@@ -153,24 +159,56 @@ func (b *Batch) note(row Row, o Outcome) {
 	b.outcomes = append(b.outcomes, o)
 }
 
-// order keeps the first row of each key that is to be sent again. The caller holds mu.
+// order keeps the first row of each key that is to be sent again. The caller holds mu, and notes class after it.
 func (b *Batch) order(row Row, at place, class Class) {
 	if !b.Ordered {
 		return
 	}
+	before := protocol.Delivered
+	if i, ok := b.said[at]; ok {
+		before = b.outcomes[i].Class
+	}
+	if sentAgain(before) == sentAgain(class) {
+		return
+	}
 	k := b.keyOf(row)
-	first, waits := b.waits[k]
-	again := class == Retry || class == Throttled || class == Unauthenticated
-	switch {
-	case again && (!waits || at.before(first)):
-		if b.waits == nil {
-			b.waits = make(map[key]place)
+	w, waits := b.waits[k]
+	if sentAgain(class) {
+		if !waits || at.before(w.first) {
+			w.first = at
 		}
-		b.waits[k] = at
-	case !again && waits && first == at: // said differently now
+		w.rows++
+	} else { // said differently now
+		w.rows--
+		if w.rows > 0 && w.first == at {
+			w.first = b.nextAgain(k, at)
+		}
+	}
+	if b.waits == nil {
+		b.waits = make(map[key]wait)
+	}
+	b.waits[k] = w
+	if w.rows == 0 {
 		delete(b.waits, k)
 	}
 	b.waiting.Store(len(b.waits) > 0)
+}
+
+// nextAgain is the first row of the key behind a place of which it was said that it is to be sent again. There is one. The
+// caller holds mu.
+func (b *Batch) nextAgain(k key, behind place) (next place) {
+	found := false
+	for at, i := range b.said {
+		if behind.before(at) && sentAgain(b.outcomes[i].Class) && b.keyOf(Row{f: at.f}) == k && (!found || at.before(next)) {
+			next, found = at, true
+		}
+	}
+	return next
+}
+
+// sentAgain: the host sends a row of this class again.
+func sentAgain(class Class) bool {
+	return class == Retry || class == Throttled || class == Unauthenticated
 }
 
 // finish ends the batch with what Deliver returned and gives the outcomes of its acknowledgement.

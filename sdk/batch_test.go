@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"testing"
@@ -100,6 +101,33 @@ func TestARowThatWasDeliveredAfterAllHoldsUpNoOther(t *testing.T) {
 	}
 	require.Equal(t, 3, tried)
 	require.Empty(t, b.finish(nil))
+}
+
+// Another goroutine may bring a row home after all when the rows behind it were passed over already.
+func TestARowThatWaitsHoldsUpThoseBehindItAlsoWhenItsReasonIsGone(t *testing.T) {
+	b := batchOf(10, 20)
+	b.Frames[1].UUID = "other"
+	b.Ordered = true
+	next, stop := iter.Pull(b.Rows())
+	defer stop()
+	first, _ := next()
+	second, _ := next()
+	b.Fail(second, errors.New("busy"))
+	b.Fail(first, errors.New("busy"))
+	b.Fail(first, nil)
+	row, _ := next()
+	require.Equal(t, uint64(20), row.Position(), "row 12 waits for row 11")
+	b.Fail(second, nil)
+	var again []uint64
+	for row := range b.Rows() {
+		if row.UUID() == "u" {
+			b.Fail(row, nil)
+		}
+	}
+	for _, o := range b.finish(nil) {
+		again = append(again, o.Position+uint64(o.Row))
+	}
+	require.Empty(t, again)
 }
 
 func TestErrorsCarryTheirClass(t *testing.T) {
