@@ -237,8 +237,8 @@ func TestNoOrphanIsLeftWhenTheHostIsKilled(t *testing.T) {
 		killed := time.Now()
 		require.NoError(t, host.Process.Kill())
 		_, _ = io.Copy(io.Discard, alive) // ends when the last holder of the other end has ended
-		// It takes a third of a second; the rest is for a machine with other work.
-		require.Less(t, time.Since(killed), 2*time.Second)
+		// It takes a third of a second; the contract's five are for a machine with other work.
+		require.Less(t, time.Since(killed), 5*time.Second)
 		_ = host.Wait()
 		require.NoError(t, alive.Close())
 		require.Empty(t, list(t, sockets), "no stale socket")
