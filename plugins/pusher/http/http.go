@@ -139,7 +139,12 @@ func (h *HTTP) tls() (*tls.Config, error) {
 			return nil, sdk.FieldError("ca_file", errors.New("holds no PEM certificate"))
 		}
 	}
-	if h.CertFile != "" || h.KeyFile != "" {
+	switch {
+	case h.CertFile == "" && h.KeyFile != "":
+		return nil, sdk.FieldError("cert_file", errors.New("is needed beside KEY_FILE"))
+	case h.CertFile != "" && h.KeyFile == "":
+		return nil, sdk.FieldError("key_file", errors.New("is needed beside CERT_FILE"))
+	case h.CertFile != "":
 		certificate, err := tls.LoadX509KeyPair(h.CertFile, h.KeyFile)
 		if err != nil {
 			return nil, sdk.FieldError("cert_file", err)

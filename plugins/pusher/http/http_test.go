@@ -459,12 +459,21 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"headers":   {"url": "http://host/", "headers": "Idempotency-Key=1"},
 		"token":     {"url": "http://host/", "token": "a\nb"},
 		"ca_file":   {"url": "http://host/", "ca_file": empty},
-		"cert_file": {"url": "http://host/", "cert_file": empty},
+		"cert_file": {"url": "http://host/", "cert_file": empty, "key_file": empty},
 	} {
 		problems := plugintest.Connect(t, plugin).Configure(config)
 		require.Len(t, problems, 1, field)
 		require.Equal(t, field, problems[0].Field)
 		require.NotContains(t, problems[0].Reason, "hunter2")
+	}
+	for field, config := range map[string]map[string]any{
+		"cert_file": {"url": "http://host/", "key_file": empty},
+		"key_file":  {"url": "http://host/", "cert_file": empty},
+	} {
+		problems := plugintest.Connect(t, plugin).Configure(config)
+		require.Len(t, problems, 1)
+		require.Equal(t, field, problems[0].Field, "the one that is missing")
+		require.Contains(t, problems[0].Reason, "is needed beside")
 	}
 	for _, config := range []map[string]any{{"url": "ftp://host/"}, {"url": "http://host/", "headers": "no equals sign"}, {"url": "http://host/", "headers": "X=a\r\nEvil: 1"}} {
 		require.NotEmpty(t, plugintest.Connect(t, plugin).Configure(config), config)
