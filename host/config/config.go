@@ -51,7 +51,7 @@ type Host struct {
 	Journal         string          `config:"journal" doc:"Where accepted rows are kept: empty or files, segment files under the data folder. This version has no other."`
 	JournalMaxBytes settings.Bytes  `config:"journal_max_bytes" default:"10GiB" min:"64KiB" doc:"Size of the journal, at most; when it is reached, POSTs get 429."`
 	SegmentBytes    settings.Bytes  `config:"journal_segment_bytes" default:"64MiB" min:"4KiB" max:"128MiB" doc:"Size of one segment file, at most a quarter of the journal. Space is given back in whole segments."`
-	IdempotencyTTL  time.Duration   `config:"idempotency_ttl" default:"24h" min:"1m" max:"720h" doc:"How long an Idempotency-Key is remembered."`
+	IdempotencyTTL  time.Duration   `config:"idempotency_ttl" default:"24h" min:"1m" max:"720h" doc:"How long an Idempotency-Key is remembered, within the newest 500000."`
 	DeadLettersMax  settings.Bytes  `config:"dead_letters_max_bytes" default:"1GiB" min:"64KiB" doc:"Dead letters kept per pusher; when it is reached, that pusher waits and nothing is dropped."`
 	LogLevel        string          `config:"log_level" default:"info" enum:"trace,debug,info,warn,error" doc:"Least level that is logged."`
 	LogFormat       string          `config:"log_format" default:"text" enum:"text,json" doc:"Form of the log, on standard error."`
