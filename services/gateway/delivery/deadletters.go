@@ -42,8 +42,10 @@ type Filter struct {
 
 const (
 	maxLetterPage = 1000
-	// removeAtOnce bounds a transaction, so that no flush waits long for it.
-	removeAtOnce = 2000
+	// letterPageBytes bounds the data on a page, so that large rows do not fill the memory. A larger row is alone on its page.
+	letterPageBytes = 8 << 20
+	// changeAtOnce bounds a transaction, so that no flush waits long for it.
+	changeAtOnce = 2000
 	exportPage   = 100
 )
 
@@ -57,20 +59,19 @@ func (d *Delivery) DeadLetters(ctx context.Context, f Filter, cursor string, lim
 		}
 	}
 	limit = min(max(limit, 1), maxLetterPage)
-	items, err = d.store.letters(ctx, f, before, true, limit+1)
+	items, more, err := d.store.letters(ctx, f, before, true, limit)
 	if err != nil {
 		return nil, "", fmt.Errorf("list dead letters: %w", err)
 	}
-	if len(items) > limit {
-		items = items[:limit]
-		next = strconv.FormatInt(items[limit-1].number, 36)
+	if more {
+		next = strconv.FormatInt(items[len(items)-1].number, 36)
 	}
 	return items, next, nil
 }
 
 // DeadLetter returns one; ErrNoDeadLetter also for that of another org.
 func (d *Delivery) DeadLetter(ctx context.Context, org uint64, id string) (DeadLetter, error) {
-	items, err := d.store.letters(ctx, Filter{Org: org, IDs: []string{id}}, 0, false, 1)
+	items, _, err := d.store.letters(ctx, Filter{Org: org, IDs: []string{id}}, 0, false, 1)
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read dead letter: %w", err)
 	}
@@ -84,7 +85,7 @@ func (d *Delivery) DeadLetter(ctx context.Context, org uint64, id string) (DeadL
 func (d *Delivery) ExportDeadLetters(ctx context.Context, f Filter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		for after := int64(0); ; {
-			items, err := d.store.letters(ctx, f, after, false, exportPage)
+			items, more, err := d.store.letters(ctx, f, after, false, exportPage)
 			if err != nil {
 				yield(DeadLetter{}, fmt.Errorf("export dead letters: %w", err))
 				return
@@ -95,7 +96,7 @@ func (d *Delivery) ExportDeadLetters(ctx context.Context, f Filter) iter.Seq2[De
 				}
 				after = l.number
 			}
-			if len(items) < exportPage {
+			if !more {
 				return
 			}
 		}
@@ -105,12 +106,12 @@ func (d *Delivery) ExportDeadLetters(ctx context.Context, f Filter) iter.Seq2[De
 // DeleteDeadLetters deletes all that the filter matches and returns how many.
 func (d *Delivery) DeleteDeadLetters(ctx context.Context, f Filter) (int, error) {
 	for total := 0; ; {
-		freed, n, err := d.store.remove(ctx, f, removeAtOnce)
+		freed, n, err := d.store.remove(ctx, f, changeAtOnce)
 		if err != nil {
 			return total, fmt.Errorf("delete dead letters: %w", err)
 		}
 		d.freed(freed)
-		if total += n; n < removeAtOnce {
+		if total += n; n < changeAtOnce {
 			return total, nil
 		}
 	}

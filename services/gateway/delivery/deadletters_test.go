@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"sync/atomic"
 	"testing"
@@ -211,5 +213,167 @@ func TestDeadLettersAreListedPageByPageAndOnlyToTheirOrg(t *testing.T) {
 		n, err = r.DeleteDeadLetters(ctx, Filter{Org: 1, IDs: []string{}})
 		require.NoError(t, err)
 		require.Zero(t, n, "no ids choose nothing")
+	})
+}
+
+func TestAReplayGoesOnWhenItsOutcomesAreWrittenWhileThePusherChanges(t *testing.T) {
+	in(t, func(t *testing.T) {
+		var bad atomic.Bool
+		bad.Store(true)
+		f := rejecting(&bad)
+		p := pusher("http", f)
+		r := newRig(t, p)
+		r.start()
+		r.settledAll(r.post("a", 45))
+		after(time.Second)
+		bad.Store(false)
+		heal := r.sicken("UPDATE ON pushers")
+		_, err := r.Replay(context.Background(), Filter{Org: 1}, "", 0)
+		require.NoError(t, err)
+		after(time.Second) // a round is delivered and not written
+		r.journal.counting = func() {
+			heal()
+			<-time.After(10 * time.Second)
+			require.Nil(t, r.trouble.Load(), "written before the pusher goes on")
+		}
+		p.Window = 1
+		r.apply(p)
+		r.journal.counting = nil
+		after(time.Minute)
+		require.Empty(t, r.letters())
+		require.Zero(t, r.chain("http").ahead.rows.Load())
+		for at := range uint64(45) {
+			require.Equal(t, 2, f.sent[firstPosition+at], "rejected once, replayed once")
+		}
+	})
+}
+
+// In real time: fake time stands still while somebody waits for a mutex.
+func TestAReplayThatIsMarkedWhileThePusherChangesIsNotForgotten(t *testing.T) {
+	var bad atomic.Bool
+	bad.Store(true)
+	p := pusher("http", rejecting(&bad))
+	r := newRig(t, p)
+	r.start()
+	r.settledAll(r.post("a", 5))
+	require.Eventually(t, func() bool { return len(r.letters()) == 5 }, time.Minute, 10*time.Millisecond)
+	bad.Store(false)
+
+	former := r.chain("http")
+	free, done := make(chan struct{}), make(chan error, 3)
+	go func() { done <- r.db.Write(context.Background(), func(*sql.Tx) error { <-free; return nil }) }()
+	time.Sleep(50 * time.Millisecond)
+	go func() {
+		_, err := r.Replay(context.Background(), Filter{Org: 1}, "", 0)
+		done <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	p.Window = 1
+	go func() {
+		_, err := r.Apply(context.Background(), []Pusher{p})
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return r.chain("http") != former }, time.Minute, time.Millisecond)
+	time.Sleep(200 * time.Millisecond) // the changed pusher has found nothing to replay
+	close(free)
+	for range 3 {
+		require.NoError(t, <-done)
+	}
+	require.Eventually(t, func() bool { return len(r.letters()) == 0 }, time.Minute, 10*time.Millisecond)
+}
+
+func TestARowThatIsRejectedAgainTakesNoMoreRoom(t *testing.T) {
+	in(t, func(t *testing.T) {
+		p := pusher("http", newFake(rejectOdd))
+		p.Start = StartOldest
+		r := newRig(t, p)
+		r.start()
+		r.settledAll(r.post("a", 20))
+		after(time.Second)
+		before := r.stockOf("http").bytes.Load()
+		r.apply()
+		require.NoError(t, r.Forget(context.Background(), "http"))
+		r.apply(p) // with all that the journal holds
+		r.settledAll(r.post("a", 2))
+		after(time.Second)
+		letters := r.letters()
+		require.Len(t, letters, 11)
+		require.Equal(t, 2, letters[1].Attempts)
+		require.EqualValues(t, 11, r.stockOf("http").rows.Load())
+		require.Less(t, r.stockOf("http").bytes.Load(), before+before/5)
+		_, err := r.DeleteDeadLetters(context.Background(), Filter{Org: 1})
+		require.NoError(t, err)
+		require.Zero(t, r.stockOf("http").rows.Load())
+		require.Zero(t, r.stockOf("http").bytes.Load())
+	})
+}
+
+func TestAPageOfLargeDeadLettersEndsEarly(t *testing.T) {
+	in(t, func(t *testing.T) {
+		var bad atomic.Bool
+		bad.Store(true)
+		r := newRig(t, pusher("http", rejecting(&bad)))
+		r.start()
+		for range 20 {
+			large := protocol.Frame{OrgID: 1, UUID: "a", Data: append(bytes.Repeat([]byte(" "), 2<<20), "{}"...)}
+			large.Ends = []uint32{uint32(len(large.Data))}
+			r.settledAll(r.postFrame(large))
+		}
+		r.settledAll(r.post("b", 3))
+		after(time.Second)
+		ctx := context.Background()
+		seen, cursor := 0, ""
+		for {
+			items, next, err := r.DeadLetters(ctx, Filter{Org: 1}, cursor, 1000)
+			require.NoError(t, err)
+			require.NotEmpty(t, items)
+			bytes := 0
+			for _, l := range items {
+				bytes += len(l.Data)
+			}
+			require.LessOrEqual(t, bytes, letterPageBytes)
+			seen += len(items)
+			if cursor = next; next == "" {
+				break
+			}
+		}
+		require.Equal(t, 23, seen)
+		exported := 0
+		for _, err := range r.ExportDeadLetters(ctx, Filter{Org: 1}) {
+			require.NoError(t, err)
+			exported++
+		}
+		require.Equal(t, 23, exported)
+	})
+}
+
+func TestManyDeadLettersAreMarkedStepByStep(t *testing.T) {
+	in(t, func(t *testing.T) {
+		const many = 2*changeAtOnce + 7
+		f := newFake(nil)
+		p := pusher("http", f)
+		p.BatchRows = 1000
+		r := newRig(t, p)
+		r.open()
+		require.NoError(t, r.db.Write(context.Background(), func(tx *sql.Tx) error {
+			_, err := tx.Exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+				INSERT INTO dead_letters (pusher, position, delivery, org, user, uuid, received_at, request_id, data, size, class, code, message, attempts, first_failed_at, failed_at)
+				SELECT 'http', i % 500, i % 500, 1 + i % 2, 0, 'a', i, '', x'7b7d', 300, 'rejected', '', '', 1, 1, 1 FROM n`, 2*many)
+			return err
+		}))
+		r.run()
+		heal := r.sicken("UPDATE OF replay_to ON dead_letters WHEN OLD.replay_to IS NOT NULL") // a letter is marked once
+		n, err := r.Replay(context.Background(), Filter{Org: 1}, "", 0)
+		require.NoError(t, err)
+		require.Equal(t, many, n)
+		heal()
+		after(time.Hour)
+		left := 0
+		for l, err := range r.ExportDeadLetters(context.Background(), Filter{}) {
+			require.NoError(t, err)
+			require.EqualValues(t, 2, l.Org)
+			left++
+		}
+		require.Equal(t, many, left)
 	})
 }

@@ -43,14 +43,16 @@ func (d *Delivery) Replay(ctx context.Context, f Filter, to string, perSecond fl
 			orgs = slices.Collect(maps.Keys(c.orgs))
 		}
 		n, err := d.store.markReplay(ctx, f, c.Name, to == "", orgs, max(perSecond, 0))
-		if err != nil {
-			return total, fmt.Errorf("mark dead letters for replay: %w", err)
-		}
-		if total += n; n > 0 {
+		total += n
+		// The one that is there now: it may have looked for marks before these were made.
+		if c = d.chain(c.Name); c != nil && n > 0 {
 			select {
 			case c.replays <- struct{}{}:
 			default:
 			}
+		}
+		if err != nil {
+			return total, fmt.Errorf("mark dead letters for replay: %w", err)
 		}
 	}
 	return total, nil
@@ -109,6 +111,10 @@ func (c *chain) replayRounds(ctx context.Context) {
 func (c *chain) startReplay(items []replayItem) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	select {
+	case <-c.replayed: // the end of an inherited round that was written before this chain ran
+	default:
+	}
 	seen := make(map[uint64]bool, len(items))
 	now := time.Now()
 	for i := range items {

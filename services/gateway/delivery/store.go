@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,7 +120,7 @@ func (s *store) prune(ctx context.Context, before uint64) error {
 }
 
 // save writes the changes of all pushers in one transaction: a cursor and the dead letters that it passes are durable
-// together or not at all. It returns the room of the dead letters that were replayed.
+// together or not at all. It returns the room of the dead letters that were replayed, or were there already.
 func (s *store) save(ctx context.Context, all []change) (freed map[string]room, err error) {
 	// Once begun, a flush is finished: a stop waits for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -138,8 +139,13 @@ func (s *store) save(ctx context.Context, all []change) (freed map[string]room, 
 
 func saveOne(ctx context.Context, tx *sql.Tx, ch *change, freed map[string]room) error {
 	name := ch.chain.Name
-	if err := saveLetters(ctx, tx, name, ch.letters); err != nil {
+	known, err := saveLetters(ctx, tx, name, ch.letters)
+	if err != nil {
 		return fmt.Errorf("dead letters: %w", err)
+	}
+	if known.rows > 0 {
+		r := freed[name]
+		freed[name] = room{r.rows + known.rows, r.bytes + known.bytes}
 	}
 	for _, id := range ch.revived {
 		var pusher string
@@ -173,28 +179,33 @@ func saveOne(ctx context.Context, tx *sql.Tx, ch *change, freed map[string]room)
 	return nil
 }
 
-// saveLetters adds dead letters. One that is there already (sent again after a crash of the host) is brought up to date.
-func saveLetters(ctx context.Context, tx *sql.Tx, pusher string, letters []letter) error {
+// saveLetters adds dead letters. One that is there already (of a pusher that was forgotten and began again) is brought up to
+// date: it takes no room a second time, which is returned.
+func saveLetters(ctx context.Context, tx *sql.Tx, pusher string, letters []letter) (known room, err error) {
 	if len(letters) == 0 {
-		return nil
+		return known, nil
 	}
 	insert, err := tx.PrepareContext(ctx, `INSERT INTO dead_letters (pusher, position, delivery, org, user, uuid, idx, received_at, request_id, data, size,
 		class, code, message, attempts, first_failed_at, failed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (pusher, position, received_at) DO UPDATE SET class = excluded.class, code = excluded.code, message = excluded.message,
-		attempts = attempts + excluded.attempts, failed_at = excluded.failed_at`)
+		attempts = attempts + excluded.attempts, failed_at = excluded.failed_at RETURNING first_failed_at`)
 	if err != nil {
-		return err
+		return known, err
 	}
 	defer insert.Close()
 	for i := range letters {
 		l := &letters[i]
 		index := sql.NullInt64{Int64: int64(l.index), Valid: l.index != protocol.NoIndex}
-		if _, err := insert.ExecContext(ctx, pusher, int64(l.position), int64(l.origin), int64(l.org), int64(l.user), l.uuid, index,
-			l.receivedAt.UnixNano(), l.requestID, l.data, l.size(), l.class, l.code, l.message, l.attempts, l.first.UnixNano(), l.failedAt.UnixNano()); err != nil {
-			return err
+		var first int64 // that of the first time, when there was one
+		if err := insert.QueryRowContext(ctx, pusher, int64(l.position), int64(l.origin), int64(l.org), int64(l.user), l.uuid, index,
+			l.receivedAt.UnixNano(), l.requestID, l.data, l.size(), l.class, l.code, l.message, l.attempts, l.first.UnixNano(), l.failedAt.UnixNano()).Scan(&first); err != nil {
+			return known, err
+		}
+		if first != l.first.UnixNano() {
+			known.rows, known.bytes = known.rows+1, known.bytes+l.size()
 		}
 	}
-	return nil
+	return known, nil
 }
 
 // where is the condition of a filter.
@@ -240,15 +251,16 @@ func (f *Filter) where() (string, []any) {
 
 const letterColumns = "id, org, pusher, position, delivery, uuid, idx, data, class, code, message, attempts, first_failed_at, failed_at"
 
-// letters returns dead letters that the filter matches, in the order given ("id > ? … ORDER BY id" or the reverse).
-func (s *store) letters(ctx context.Context, f Filter, beyond int64, newestFirst bool, limit int) ([]DeadLetter, error) {
+// letters returns up to limit dead letters that the filter matches, by rising ids above beyond, or by falling ones below it.
+// It stops before their data take more than letterPageBytes; more: there are others.
+func (s *store) letters(ctx context.Context, f Filter, beyond int64, newestFirst bool, limit int) (all []DeadLetter, more bool, err error) {
 	cond, args := f.where()
 	order := "id > ? ORDER BY id"
 	if newestFirst {
 		order = "id < ? ORDER BY id DESC"
 	}
-	var all []DeadLetter
-	err := each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	bytes := 0
+	err = each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		var l DeadLetter
 		var id, org, position, delivery, first, failed int64
 		var index sql.NullInt32
@@ -259,10 +271,14 @@ func (s *store) letters(ctx context.Context, f Filter, beyond int64, newestFirst
 		if index.Valid {
 			l.Index = &index.Int32
 		}
+		if bytes += len(data); err == nil && (len(all) == limit || len(all) > 0 && bytes > letterPageBytes) {
+			more = true
+			return errEnough
+		}
 		all = append(all, l)
 		return err
-	}, "SELECT "+letterColumns+" FROM dead_letters WHERE "+cond+" AND "+order+" LIMIT ?", append(args, beyond, limit)...)
-	return all, err
+	}, "SELECT "+letterColumns+" FROM dead_letters WHERE "+cond+" AND "+order+" LIMIT ?", append(args, beyond, limit+1)...)
+	return all, more, err
 }
 
 // lastDead is why the last of the dead rows in [from, to) failed.
@@ -303,8 +319,9 @@ func (s *store) remove(ctx context.Context, f Filter, limit int) (freed map[stri
 	return freed, n, err
 }
 
-// markReplay marks dead letters of the orgs (nil: all) for the pusher to, which is that of the letters when own is set.
-func (s *store) markReplay(ctx context.Context, f Filter, to string, own bool, orgs []uint64, perSecond float64) (int, error) {
+// markReplay marks dead letters of the orgs (nil: all) for the pusher to, which is that of the letters when own is set. It marks
+// some at once, each letter once; after an error, those before it stay marked.
+func (s *store) markReplay(ctx context.Context, f Filter, to string, own bool, orgs []uint64, perSecond float64) (n int, err error) {
 	cond, args := f.where()
 	if own {
 		cond, args = cond+" AND pusher = ?", append(args, to)
@@ -316,16 +333,37 @@ func (s *store) markReplay(ctx context.Context, f Filter, to string, own bool, o
 		}
 		cond, args = cond+" AND org IN (SELECT value FROM json_each(?))", append(args, string(list))
 	}
-	var n int64
-	err := s.db.Write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, "UPDATE dead_letters SET replay_to = ?, replay_rate = ? WHERE "+cond, append([]any{to, perSecond}, args...)...)
+	var last int64 // what comes later is not meant
+	if err := s.db.Reader().QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM dead_letters").Scan(&last); err != nil {
+		return 0, err
+	}
+	query := "UPDATE dead_letters SET replay_to = ?, replay_rate = ? WHERE id IN (SELECT id FROM dead_letters WHERE " + cond +
+		" AND id > ? AND id <= ? ORDER BY id LIMIT ?) RETURNING id"
+	for after := int64(0); ; {
+		marked, highest := 0, after
+		err := s.db.Write(ctx, func(tx *sql.Tx) error {
+			rows, err := tx.QueryContext(ctx, query, slices.Concat([]any{to, perSecond}, args, []any{after, last, changeAtOnce})...)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				var id int64
+				if err := rows.Scan(&id); err != nil {
+					return err
+				}
+				marked, highest = marked+1, max(highest, id)
+			}
+			return rows.Err()
+		})
 		if err != nil {
-			return err
+			return n, err
 		}
-		n, err = res.RowsAffected()
-		return err
-	})
-	return int(n), err
+		if n += marked; marked < changeAtOnce {
+			return n, nil
+		}
+		after = highest
+	}
 }
 
 // replays returns the next dead letters to be replayed to a pusher, all with one rate, until rows or bytes are reached.
