@@ -88,7 +88,8 @@ func (c *cli) checkPlugins(ctx context.Context, cfg *config.Config, known []sett
 		// There is nothing to start, or nobody knows whether it is the right one.
 		return isKnown(in.Prefix+"ENABLED") || isKnown(in.Prefix+"USE") || isKnown(in.Prefix+"SHA256")
 	})
-	if len(list) == 0 {
+	// What cannot be read of an env file may say which plugins are trusted, and as whom they run.
+	if len(list) == 0 || isKnown("RIVERGATE_ENV_FILE") {
 		return problems, nil
 	}
 	host, cleanup, err := c.scratchHost(ctx, cfg)

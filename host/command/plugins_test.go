@@ -293,6 +293,22 @@ func TestAMistakeInTheConfigurationLetsNoOtherPluginRun(t *testing.T) {
 	}
 }
 
+func TestNothingIsStartedOrInstalledUnderAnEnvFileThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	ran := filepath.Join(dir, "ran")
+	plugin := filepath.Join(dir, "rivergate-pusher-acme")
+	require.NoError(t, os.WriteFile(plugin, []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755))
+	file := filepath.Join(dir, "env") // it may say who signs
+	require.NoError(t, os.WriteFile(file, []byte("export RIVERGATE_PLUGIN_KEYS=acme.pub\nPLUGIN_ACME_ENABLED=true\n"), 0o600))
+	environ := []string{"RIVERGATE_ENV_FILE=" + file, "RIVERGATE_PLUGIN_DIR=" + dir, "RIVERGATE_URL=http://127.0.0.1:1"}
+	for _, args := range [][]string{{"check"}, {"serve"}, {"plugins"}, {"plugins", "lock"}, {"plugins", "install", plugin}} {
+		r := rivergateWith(t, environ, "", args...)
+		require.Equal(t, exitMistake, r.code, args)
+		require.Contains(t, r.stderr, "leave out export", args)
+		require.NoFileExists(t, ran, args)
+	}
+}
+
 // serve is a host in this process on the shop's folder.
 func (s *shop) serve(environ ...string) *serving {
 	s.Helper()

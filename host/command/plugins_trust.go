@@ -16,6 +16,11 @@ import (
 // scratchVerifier is what a plugin host asks before each start, for commands that start plugins although the configuration
 // may be broken: what that says about trust counts all the same, and when it is broken itself nothing is started.
 func (c *cli) scratchVerifier(ctx context.Context, cfg *config.Config) pluginstore.Verify {
+	if wrong := config.EnvFile(c.Environ); len(wrong) > 0 {
+		return func(context.Context, pluginhost.Binary) (pluginhost.Trust, error) {
+			return "", fmt.Errorf("what the env file says of policy and keys is not known: %s", wrong[0].Reason)
+		}
+	}
 	verify, err := pluginstore.Verifier(ctx, cfg.PluginDir, cfg.LockFile(), cfg.Policy(), cfg.PluginKeys, nil)
 	if err != nil {
 		return func(context.Context, pluginhost.Binary) (pluginhost.Trust, error) { return "", err }
@@ -27,7 +32,8 @@ func (c *cli) scratchVerifier(ctx context.Context, cfg *config.Config) pluginsto
 // do with them do not matter here.
 func (c *cli) store() (*config.Config, *pluginstore.Store, pluginstore.Keys, error) {
 	cfg, problems := config.Load(c.Environ)
-	if cfg.Listen == "" { // the host's part could not be read, so neither policy nor keys are known
+	// Where the host's part or the env file cannot be read, neither policy nor keys are known.
+	if cfg.Listen == "" || len(config.EnvFile(c.Environ)) > 0 {
 		return nil, nil, nil, c.refuse(problems, nil)
 	}
 	keys, err := pluginstore.ParseKeys(cfg.PluginKeys)
