@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -67,6 +69,13 @@ func (f *File) ledgerPath() string {
 	return filepath.Join(f.template.base, ".rivergate-"+safeName(f.instance)+".positions")
 }
 
+// claimPath is the same for two instances that would write the same files.
+func (f *File) claimPath() string {
+	files := strings.NewReplacer("{instance}", safeName(f.instance), "{format}", string(f.Format)).Replace(filepath.Clean(f.Path))
+	sum := sha256.Sum256([]byte(files))
+	return filepath.Join(f.template.base, ".rivergate-path-"+hex.EncodeToString(sum[:8])+lockSuffix)
+}
+
 // start opens the ledger and brings it up to what the files hold.
 func (f *File) start() error {
 	if f.ledger != nil {
@@ -78,6 +87,9 @@ func (f *File) start() error {
 	}
 	if err != nil {
 		return sdk.RetryIn(0, "ledger", err)
+	}
+	if ledger.claim, err = takeClaim(f.claimPath(), f.instance); err != nil {
+		return errors.Join(sdk.RetryIn(time.Second, "path_taken", err), ledger.release())
 	}
 	if err := ledger.recover(f.log.Warn); err != nil {
 		return errors.Join(destinationError(err), ledger.release())

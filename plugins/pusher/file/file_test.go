@@ -34,6 +34,7 @@ func start(t *testing.T, config map[string]any) (*plugintest.Harness, *File) {
 func crash(t *testing.T, f *File) {
 	t.Helper()
 	require.NoError(t, f.ledger.lock.Close())
+	require.NoError(t, f.ledger.claim.Close())
 	require.NoError(t, f.ledger.file.Close())
 	f.files.close()
 	f.ledger = nil
@@ -317,6 +318,36 @@ func TestTwoProcessesNeverWriteTheSameFiles(t *testing.T) {
 	require.Equal(t, sdk.Throttled, outcomes[0].Class)
 	older.Drain()
 	require.Empty(t, newer.Deliver(frameAt(2, "a", `{}`)))
+}
+
+// Two instances of one path would write over each other's rows.
+func TestTwoInstancesNeverWriteTheSameFiles(t *testing.T) {
+	dir := t.TempDir()
+	first, _ := start(t, map[string]any{"path": dir + "/{org}.{format}"})
+	require.Empty(t, first.Deliver(frameAt(1, "a", `{}`)))
+	other := func(path string, h *plugintest.Harness) []protocol.Outcome {
+		problems, err := h.Client.Configure(t.Context(), "other", []byte(fmt.Sprintf(`{"path":%q}`, path)))
+		require.NoError(t, err)
+		require.Empty(t, problems)
+		stream, err := h.Client.Deliver(t.Context(), "other")
+		require.NoError(t, err)
+		require.NoError(t, stream.Send(&protocol.Batch{Seq: 1, Frames: []protocol.Frame{frameAt(1, "a", `{}`)}}))
+		ack, err := stream.Recv()
+		require.NoError(t, err)
+		require.NoError(t, stream.CloseSend())
+		return ack.Outcomes
+	}
+	second := plugintest.Connect(t, plugin)
+	outcomes := other(dir+"//{org}.jsonl", second)
+	require.Len(t, outcomes, 1)
+	require.Equal(t, sdk.Retry, outcomes[0].Class)
+	require.Equal(t, "path_taken", outcomes[0].Code)
+	require.Contains(t, outcomes[0].Message, "the instance test writes the files of PATH already")
+	require.Empty(t, other(dir+"/{org}-{instance}.jsonl", second), "a path of its own")
+	first.Drain()
+	require.Equal(t, map[uint64]int{1: 2}, read(t, dir))
+	outcomes = other(dir+"/{org}.jsonl", second)
+	require.NotContains(t, fmt.Sprint(outcomes), "path_taken", "the first has let go")
 }
 
 func TestAFileThatIsTakenAwayIsMadeAgain(t *testing.T) {

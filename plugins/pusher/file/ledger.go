@@ -31,6 +31,7 @@ import (
 type ledger struct {
 	path    string
 	lock    *os.File
+	claim   *os.File // locked: no other instance writes these files
 	file    *os.File // for touches; positioned at size
 	size    int64
 	written positions
@@ -265,13 +266,43 @@ func (l *ledger) touch(sizes map[string]int64) error {
 // close makes a last checkpoint, so that the next start reads nothing back, and gives the lock up.
 func (l *ledger) close() error { return errors.Join(l.checkpoint(), l.release()) }
 
-// release closes the files. The lock goes last.
+// release closes the files. The locks go last.
 func (l *ledger) release() error {
 	var err error
 	if l.file != nil {
 		err = l.file.Close()
 	}
+	if l.claim != nil {
+		err = errors.Join(err, l.claim.Close())
+	}
 	return errors.Join(err, l.lock.Close())
+}
+
+// takeClaim locks the path for this instance, whose ledger is locked already. Two instances that append to one file would
+// write over each other's rows, and take them for their own.
+func takeClaim(path, instance string) (claim *os.File, err error) {
+	claim, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = claim.Close()
+			claim = nil
+		}
+	}()
+	err = syscall.Flock(int(claim.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		holder, _ := io.ReadAll(io.LimitReader(claim, 1<<10)) // only a help
+		return nil, fmt.Errorf("the instance %s writes the files of PATH already; give one of the two another PATH, or one with {instance}", bytes.TrimSpace(holder))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if err = claim.Truncate(0); err == nil {
+		_, err = claim.WriteAt([]byte(instance+"\n"), 0)
+	}
+	return claim, err
 }
 
 // syncFolder makes new and renamed names in a folder durable.
