@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 const (
 	maxSchema       = 1 << 20 // bytes
 	maxSchemaDepth  = 100     // levels
+	maxSchemaParts  = 1 << 19 // with each reference replaced by what it refers to
 	maxCapabilities = 100
 	maxProblems     = 10 // that are shown
 )
@@ -33,6 +35,9 @@ func bound(hello *protocol.Hello, desc *protocol.Description) error {
 	}
 	if deeper(desc.ConfigSchema, maxSchemaDepth) {
 		return fmt.Errorf("its configuration schema is nested more than %d levels deep", maxSchemaDepth)
+	}
+	if sprawls(desc.ConfigSchema) {
+		return fmt.Errorf("its configuration schema has more than %d parts once its references are followed", maxSchemaParts)
 	}
 	if n := len(hello.Capabilities); n > maxCapabilities {
 		return fmt.Errorf("it lists %d capabilities, %d are the most that is allowed", n, maxCapabilities)
@@ -63,6 +68,43 @@ func deeper(text []byte, most int) bool {
 			depth--
 		}
 	}
+}
+
+// sprawls tells whether a schema is so large, once its references are followed, that to hold a configuration against it would
+// take for ever: a few definitions that refer to one another twenty times each are enough for that.
+func sprawls(schema []byte) bool {
+	var root map[string]any
+	if json.Unmarshal(schema, &root) != nil {
+		return false // told elsewhere
+	}
+	m := masker{root: root}
+	parts := 0
+	following := map[string]bool{}
+	var walk func(part any) bool
+	walk = func(part any) bool {
+		if parts++; parts > maxSchemaParts {
+			return true
+		}
+		switch part := part.(type) {
+		case []any:
+			return slices.ContainsFunc(part, walk)
+		case map[string]any:
+			if ref, ok := part["$ref"].(string); ok && !following[ref] {
+				following[ref] = true
+				if walk(m.resolve(ref)) {
+					return true
+				}
+				delete(following, ref)
+			}
+			for _, inner := range part {
+				if walk(inner) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return walk(root)
 }
 
 // machines are the names under which Go knows the processors of an ELF file.

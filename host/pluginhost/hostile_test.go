@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"strings"
@@ -231,4 +232,44 @@ func stopClosed(w *world, open ...delivery.Session) error {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return nil
+}
+
+// referring is a schema of so many definitions, each of which refers to the next one twenty times.
+func referring(keyword string, levels int) json.RawMessage {
+	var text strings.Builder
+	text.WriteString(`{"type":"object","properties":{"x":{"$ref":"#/$defs/a0"}},"$defs":{`)
+	for i := range levels {
+		next := strings.Repeat(fmt.Sprintf(`,{"$ref":"#/$defs/a%d"}`, i+1), 20)
+		fmt.Fprintf(&text, `"a%d":{"type":"string",%q:[%s]},`, i, keyword, next[1:])
+	}
+	fmt.Fprintf(&text, `"a%d":{"type":"string"}}}`, levels)
+	return json.RawMessage(text.String())
+}
+
+func TestASchemaThatWouldTakeForeverToFollowIsRefused(t *testing.T) {
+	for _, keyword := range []string{"allOf", "anyOf"} {
+		err := bound(&protocol.Hello{}, &protocol.Description{ConfigSchema: referring(keyword, 8)})
+		require.ErrorContains(t, err, "parts once its references are followed")
+		require.NoError(t, bound(&protocol.Hello{}, &protocol.Description{ConfigSchema: referring(keyword, 3)}))
+	}
+	tree := `{"type":"object","properties":{"x":{"$ref":"#/$defs/t"}},"$defs":{"t":{"type":"object","properties":{"l":{"$ref":"#/$defs/t"},"r":{"$ref":"#/$defs/t"}}}}}`
+	require.NoError(t, bound(&protocol.Hello{}, &protocol.Description{ConfigSchema: json.RawMessage(tree)}), "it may refer to itself")
+}
+
+func TestASchemaThatRefersToItselfIsMaskedAtOnce(t *testing.T) {
+	itself := strings.Repeat(`,{"$ref":"#/$defs/a"}`, 20)
+	schema := json.RawMessage(`{"type":"object","properties":{"x":{"type":"string"}},"anyOf":[{}` + itself + `],"$defs":{"a":{"anyOf":[{}` + itself + `]}}}`)
+	config, err := acme("acme", "X", "v").config(schema)
+	require.NoError(t, err)
+	done := make(chan string, 1)
+	go func() {
+		shown, _ := maskConfig(schema, config)
+		done <- shown
+	}()
+	select {
+	case shown := <-done:
+		require.Equal(t, `{"x":"v"}`, shown)
+	case <-time.After(patience):
+		require.Fail(t, "it is followed for ever")
+	}
 }

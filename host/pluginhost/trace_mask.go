@@ -24,7 +24,7 @@ func maskConfig(schema, config json.RawMessage) (shown string, secrets *strings.
 	if err := decoder.Decode(&values); err != nil {
 		return secretMask, nil
 	}
-	m := masker{root: root, open: map[string]bool{}}
+	m := masker{root: root, open: map[string]bool{}, following: map[string]bool{}}
 	m.declare(root, 0)
 	var hidden []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -56,6 +56,8 @@ func maskConfig(schema, config json.RawMessage) (shown string, secrets *strings.
 type masker struct {
 	root map[string]any
 	open map[string]bool // by declared property: nothing in any of its schemas is secret
+
+	following map[string]bool // references that declare is within
 }
 
 // declare takes the properties of a schema and of what it is composed of.
@@ -72,8 +74,10 @@ func (m *masker) declare(schema any, depth int) {
 		}
 		m.open[name] = open
 	}
-	if ref, ok := s["$ref"].(string); ok {
+	if ref, ok := s["$ref"].(string); ok && !m.following[ref] {
+		m.following[ref] = true
 		m.declare(m.resolve(ref), depth+1)
+		delete(m.following, ref)
 	}
 	for _, keyword := range []string{"allOf", "anyOf", "oneOf", "if", "then", "else"} {
 		switch part := s[keyword].(type) {
