@@ -89,7 +89,11 @@ func (f *File) start() error {
 		return sdk.RetryIn(0, "ledger", err)
 	}
 	if ledger.claim, err = takeClaim(f.claimPath(), f.instance); err != nil {
-		return errors.Join(sdk.RetryIn(time.Second, "path_taken", err), ledger.release())
+		failure := destinationError(err)
+		if errors.Is(err, errTaken) {
+			failure = sdk.RetryIn(time.Second, "path_taken", err)
+		}
+		return errors.Join(failure, ledger.release())
 	}
 	if err := ledger.recover(f.log.Warn); err != nil {
 		return errors.Join(destinationError(err), ledger.release())

@@ -46,6 +46,9 @@ const (
 // errLocked: another process serves this instance, perhaps an older one that is still finishing.
 var errLocked = errors.New("another process still writes these files")
 
+// errTaken: an instance of another name has the path.
+var errTaken = errors.New("writes the files of PATH already")
+
 // openLedger takes the lock and reads the last checkpoint and the touches after it.
 func openLedger(path string) (l *ledger, err error) {
 	lock, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE, 0o640)
@@ -294,15 +297,16 @@ func takeClaim(path, instance string) (claim *os.File, err error) {
 	err = syscall.Flock(int(claim.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		holder, _ := io.ReadAll(io.LimitReader(claim, 1<<10)) // only a help
-		return nil, fmt.Errorf("the instance %s writes the files of PATH already; give one of the two another PATH, or one with {instance}", bytes.TrimSpace(holder))
+		return nil, fmt.Errorf("the instance %s %w; give one of the two another PATH, or one with {instance}", bytes.TrimSpace(holder), errTaken)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err = claim.Truncate(0); err == nil {
-		_, err = claim.WriteAt([]byte(instance+"\n"), 0)
+	// Who holds it is told to the other one; a full disk may keep that from being written.
+	if claim.Truncate(0) == nil {
+		_, _ = claim.WriteAt([]byte(instance+"\n"), 0)
 	}
-	return claim, err
+	return claim, nil
 }
 
 // syncFolder makes new and renamed names in a folder durable.
