@@ -22,6 +22,24 @@ func hungry(l Limits, runAs string) Instance {
 	return in
 }
 
+// watching is a world whose host cannot use cgroups, whatever this machine has.
+func watching(t testing.TB, change ...func(*Options)) *world {
+	t.Helper()
+	w := newWorld(t, change...)
+	w.host.limits.files = noCgroups{w.host.limits.files}
+	return w
+}
+
+// noCgroups is a machine without a cgroup v2 tree.
+type noCgroups struct{ cgroupFS }
+
+func (n noCgroups) Read(path string) (string, error) {
+	if path == "/proc/self/mountinfo" {
+		return "", nil
+	}
+	return n.cgroupFS.Read(path)
+}
+
 // tell sends one wish and returns what became of it.
 func tell(t testing.TB, s delivery.Session, seq uint64, wish string) string {
 	t.Helper()
@@ -56,7 +74,7 @@ func TestAPluginOverItsMemoryLimitIsKilledShownAndStartedAgain(t *testing.T) {
 		"shared with a child": `{"do":"share","mib":300}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := watching(t)
 			w.install("hungry")
 			w.start(hungry(Limits{MemoryMax: 96 * mebibyte}, ""))
 			st := w.awaitState("hungry", StateRunning)
@@ -78,7 +96,7 @@ func TestAPluginOverItsMemoryLimitIsKilledShownAndStartedAgain(t *testing.T) {
 }
 
 func TestAPluginThatGrowsFasterThanAnybodyLooksHitsAWall(t *testing.T) {
-	w := newWorld(t)
+	w := watching(t)
 	w.install("hungry")
 	w.start(hungry(Limits{MemoryMax: 96 * mebibyte}, ""))
 	// The wall is at 1408 MiB: 4000 are never had, whoever is first, the kernel or the watch.
@@ -89,7 +107,7 @@ func TestAPluginThatGrowsFasterThanAnybodyLooksHitsAWall(t *testing.T) {
 }
 
 func TestSharedMemoryCountsOnce(t *testing.T) {
-	w := newWorld(t)
+	w := watching(t)
 	w.install("hungry")
 	w.start(hungry(Limits{MemoryMax: 96 * mebibyte}, ""))
 	pid := w.pid("hungry")
@@ -110,24 +128,24 @@ func TestSharedMemoryCountsOnce(t *testing.T) {
 }
 
 func TestOnlyLimitedProcessesAreWatched(t *testing.T) {
-	w := newWorld(t)
+	w := watching(t)
 	w.install("hungry")
 	unlimited := acme("free")
 	unlimited.Plugin = "hungry"
 	w.start(hungry(Limits{MemoryMax: 96 * mebibyte}, ""), unlimited)
 	w.awaitState("hungry", StateRunning)
 	w.awaitState("free", StateRunning)
-	watching := func() (int, bool) {
+	looking := func() (int, bool) {
 		w.host.limits.watch.mu.Lock()
 		defer w.host.limits.watch.mu.Unlock()
 		return len(w.host.limits.watch.watched), w.host.limits.watch.quit != nil
 	}
-	n, running := watching()
+	n, running := looking()
 	require.Equal(t, 1, n)
 	require.True(t, running)
 	require.Nil(t, w.status("free").Limits)
 	require.NoError(t, w.host.Stop(context.Background()))
-	n, running = watching()
+	n, running = looking()
 	require.Zero(t, n)
 	require.False(t, running)
 }

@@ -119,7 +119,7 @@ func TestALimitThatTheHostMayNotSetForAnotherUserIsTold(t *testing.T) {
 		if may && !hasSysResource() {
 			continue // this root is one of a container
 		}
-		w := newWorld(t, passable(t))
+		w := watching(t, passable(t))
 		w.install("hungry")
 		w.host.limits.maySetRlimits = func() bool { return may }
 		w.start(hungry(Limits{OpenFiles: 64, MemoryMax: 96 * mebibyte}, "nobody"))
