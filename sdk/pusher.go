@@ -28,7 +28,9 @@ import "context"
 // Pusher takes rows to a destination. The SDK makes one value per instance and fills its config fields before any call.
 type Pusher interface {
 	// Deliver takes one batch to the destination. It is called once at a time per instance, in the order in which the
-	// host sent the batches. ctx ends at the host's deadline, when the stream breaks, or at a forced stop.
+	// host sent the batches. ctx ends when the stream breaks or at a forced stop, and has no deadline of its own: bound what
+	// you wait for, well below the host's PLUGIN_<NAME>_TIMEOUT, and fail the rows. A plugin that acknowledges nothing for so
+	// long is killed as wedged, and a row on which that happens three times, alone, goes to the dead letters.
 	//
 	// A row for which nothing is said was delivered, durably: after nil the host never sends it again. Say otherwise with
 	// the methods of Batch. A returned error applies to each row for which nothing was said: an *Error by its class,

@@ -11,7 +11,7 @@ type Class uint8
 const (
 	// Delivered is the class of silence: a row without an outcome.
 	Delivered Class = iota
-	// Retry: the host sends the row again after its backoff, or after RetryAfter when that is longer.
+	// Retry: the host sends the row again after its backoff, or after RetryAfter when that is given.
 	Retry
 	// Throttled: as Retry, and the host does not count the attempt: the destination is well but busy.
 	Throttled
