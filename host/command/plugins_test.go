@@ -2,7 +2,9 @@ package command
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -260,6 +262,25 @@ func TestCheckRefusesAPluginThatServeWouldNotStart(t *testing.T) {
 	r = check()
 	require.Equal(t, exitMistake, r.code)
 	require.Contains(t, r.stderr, "has the SHA-256")
+}
+
+func TestWhatNobodyPinnedIsNotEvenAskedForItsVersion(t *testing.T) {
+	s := newShop(t, "RIVERGATE_PLUGIN_POLICY=pinned", "PLUGIN_NULL_ENABLED=true")
+	s.place("null", s.null)
+	version := func() (version, problem string) {
+		var list struct {
+			Plugins []struct{ Version, Problem string }
+		}
+		s.done(&list)
+		require.Len(t, list.Plugins, 1)
+		return list.Plugins[0].Version, list.Plugins[0].Problem
+	}
+	asked, problem := version()
+	require.Empty(t, asked)
+	require.Contains(t, problem, "not trusted")
+	s.environ = append(s.environ, fmt.Sprintf("PLUGIN_NULL_SHA256=%x", sha256.Sum256(s.null)))
+	asked, problem = version()
+	require.NotEmpty(t, asked, problem)
 }
 
 func TestAHostThatOthersCanReachDoesNotRunJustAnyPlugin(t *testing.T) {

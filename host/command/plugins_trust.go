@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/rivergate/rivergate/host/config"
 	"github.com/rivergate/rivergate/host/pluginhost"
 	"github.com/rivergate/rivergate/host/pluginstore"
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 // scratchVerifier is what a plugin host asks before each start, for commands that start plugins although the configuration
@@ -66,6 +68,7 @@ func (c *cli) introducer(cfg *config.Config) pluginstore.Introducer {
 		var places []int
 		for i, f := range found {
 			if f.Problem == "" && want(f) {
+				f.Pin = pinned(cfg, f)
 				picked, places = append(picked, f), append(places, i)
 			}
 		}
@@ -77,4 +80,15 @@ func (c *cli) introducer(cfg *config.Config) pluginstore.Introducer {
 		}
 		return found, errors.Join(err, ctx.Err())
 	}
+}
+
+// pinned is the hash of a binary when an instance pins it: what nobody pinned is not started under the policy pinned, not even to
+// be asked for its version.
+func pinned(cfg *config.Config, f pluginhost.Found) string {
+	for i := range cfg.Instances {
+		if in := &cfg.Instances[i]; f.Kind == protocol.KindPusher && in.Plugin() == f.Name && strings.EqualFold(in.SHA256, f.SHA256) {
+			return f.SHA256
+		}
+	}
+	return ""
 }

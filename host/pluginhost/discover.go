@@ -25,6 +25,8 @@ type Found struct {
 	Version string `json:"version,omitempty"`
 	// Says is the name that the plugin gives itself; empty before Introduce. Its file may be called otherwise.
 	Says string `json:"says,omitempty"`
+	// Pin is the hash that the operator has pinned, for Introduce; empty: none.
+	Pin string `json:"-"`
 	// Problem says why the file cannot be run; empty: it can.
 	Problem string `json:"problem,omitempty"`
 }
@@ -70,7 +72,7 @@ func (h *Host) Introduce(ctx context.Context, found []Found) error {
 func (h *Host) introduce(ctx context.Context, f *Found) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
 	defer cancel()
-	in := Instance{Name: f.Name, Plugin: f.Name, Kind: f.Kind, SHA256: f.SHA256, Prefix: VariablePrefix(f.Kind, f.Name)}.withDefaults()
+	in := Instance{Name: f.Name, Plugin: f.Name, Kind: f.Kind, SHA256: f.Pin, Prefix: VariablePrefix(f.Kind, f.Name)}.withDefaults()
 	r, err := h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
 	if err != nil {
 		f.Problem = err.Error()
@@ -78,6 +80,10 @@ func (h *Host) introduce(ctx context.Context, f *Found) {
 	}
 	defer r.destroy("it has introduced itself")
 	r.expectEnd()
+	if r.sha256 != f.SHA256 {
+		f.Problem = "it was exchanged while it was looked at: look again"
+		return
+	}
 	f.Version, f.Says = r.desc.Version, r.desc.Name
 }
 
