@@ -325,7 +325,9 @@ func (s *suite) healthy(ctx context.Context, p *process, name string) error {
 		case err == nil:
 			return nil
 		case errors.As(err, &unhealthy):
-		case unhealthy == nil || ctx.Err() == nil:
+		case unhealthy != nil && (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)):
+			// The time is over. The plugin's end of the call may notice that before this one.
+		default:
 			return p.failed("Health of a configured instance", err, "keep an instance until it is drained, and say whether it can do its work")
 		}
 		if ctx.Err() != nil || closedWithin(p.dead, pollTime) {
