@@ -39,6 +39,7 @@ type soak struct {
 	files, witnesses []string
 	done             map[string]int // kind of trouble → times
 	measured         []footprint
+	latest           footprint
 	refused          int // upgrades to a bad binary that were refused, as they should be
 }
 
@@ -206,8 +207,9 @@ func (s *soak) footprint() footprint {
 	return f
 }
 
-// settled waits until all ten run and have caught up, and the processes are those ten alone, and returns the footprint.
-func (s *soak) settled(within time.Duration) footprint {
+// settled waits until all ten run and have caught up, and nothing is left of any other process, and returns the footprint. A
+// process that was stopped for good may still be found out and replaced meanwhile; a leak stays, and like says what is none.
+func (s *soak) settled(within time.Duration, like func(footprint) bool) (now footprint) {
 	s.t.Helper()
 	s.caughtUp(within, s.names()...)
 	eventually(s.t, within, "ten running plugins and no process besides", func(ctx context.Context) bool {
@@ -224,8 +226,13 @@ func (s *soak) settled(within time.Duration) footprint {
 		below, err := rig.Descendants(s.host.PID)
 		return err == nil && running == len(s.names()) && len(below) == len(s.names())
 	})
-	s.host.Forget() // connections of ours are no leak of the host's
-	return s.footprint()
+	eventually(s.t, within, "a footprint without leaks", func(context.Context) bool {
+		s.host.Forget() // connections of ours are no leak of the host's
+		now = s.footprint()
+		s.latest = now
+		return now.processes == len(s.names()) && now.socketsNow == len(s.names()) && like(now)
+	})
+	return now
 }
 
 func TestTenPluginsInTroubleForLongLoseNothingAndLeakNothing(t *testing.T) {
@@ -246,7 +253,7 @@ func TestTenPluginsInTroubleForLongLoseNothingAndLeakNothing(t *testing.T) {
 	}
 	endWarm()
 	l.stop()
-	before := s.settled(2 * time.Minute)
+	before := s.settled(2*time.Minute, func(footprint) bool { return true })
 	t.Logf("at the beginning: %+v", before)
 
 	l2 := startLoad(t, s.host.URL, shape)
@@ -262,7 +269,10 @@ func TestTenPluginsInTroubleForLongLoseNothingAndLeakNothing(t *testing.T) {
 		_ = rig.Pause(ctx, time.Duration(random.IntN(300))*time.Millisecond)
 	}
 	l2.stop()
-	after := s.settled(2 * time.Minute)
+	defer func() { t.Logf("last seen:        %+v", s.latest) }()
+	after := s.settled(2*time.Minute, func(f footprint) bool {
+		return f.goroutines <= before.goroutines+10 && f.files <= before.files+10
+	})
 	t.Logf("at the end:       %+v", after)
 	t.Logf("trouble: %v; %d bad upgrades were refused", s.done, s.refused)
 
@@ -278,10 +288,6 @@ func TestTenPluginsInTroubleForLongLoseNothingAndLeakNothing(t *testing.T) {
 		l.settle(t, name, once(arrivals(t, s.out(name))), dead)
 	}
 
-	require.Equal(t, len(s.names()), after.processes)
-	require.Equal(t, before.socketsNow, after.socketsNow, "sockets in the run folder")
-	require.LessOrEqual(t, after.goroutines, before.goroutines+10, "goroutines of the host")
-	require.LessOrEqual(t, after.files, before.files+10, "open files of the host")
 	s.requireFlatMemory()
 
 	children, err := rig.Descendants(s.host.PID)

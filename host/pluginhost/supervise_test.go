@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,6 +188,7 @@ func TestDeliveryKillsAPluginThatHangsAndTheReasonTellsWhetherItStillAnswers(t *
 		}, "killed: no acknowledgement for 30s; it answers health checks"},
 		"as a whole": {func(t *testing.T, pid int, _ delivery.Session) {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+			eventually(t, patience, "every thread of the process stands", func() bool { return stands(pid) })
 		}, "killed: no acknowledgement for 30s; it answers no health check either"},
 	} {
 		t.Run(hangs, func(t *testing.T) {
@@ -450,4 +453,23 @@ func TestRowsOfAClosedStreamDoNotCount(t *testing.T) {
 	require.EqualValues(t, 2, r.rowsInFlight.Load())
 	s.Close()
 	require.Zero(t, r.rowsInFlight.Load())
+}
+
+// stands tells whether a process is stopped with all its threads: the signal is given before they are.
+func stands(pid int) bool {
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
