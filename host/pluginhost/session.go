@@ -162,7 +162,7 @@ func (s *session) Kill(reason string) {
 }
 
 // pulseTime is what a process that is to be killed gets for a last health check.
-const pulseTime = time.Second
+const pulseTime = 2 * time.Second
 
 // pulse tells a process that hangs as a whole from one that hangs at its work.
 func (s *session) pulse() string {
