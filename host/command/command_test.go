@@ -135,8 +135,11 @@ func TestAPasswordInTheAddressIsNotShown(t *testing.T) {
 }
 
 func TestAChangeMayTakeLongerThanAQuestion(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(300 * time.Millisecond)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-r.Context().Done():
+		}
 		_, _ = w.Write([]byte(`{"success":true,"message":"Done","data":{}}`))
 	}))
 	defer server.Close()

@@ -261,20 +261,21 @@ func TestAReplayThatIsMarkedWhileThePusherChangesIsNotForgotten(t *testing.T) {
 
 	former := r.chain("http")
 	free, done := make(chan struct{}), make(chan error, 3)
-	go func() { done <- r.db.Write(context.Background(), func(*sql.Tx) error { <-free; return nil }) }()
-	time.Sleep(50 * time.Millisecond)
+	held := make(chan struct{})
+	go func() { done <- r.db.Write(context.Background(), func(*sql.Tx) error { close(held); <-free; return nil }) }()
+	<-held
 	go func() {
 		_, err := r.Replay(context.Background(), Filter{Org: 1}, "", 0)
 		done <- err
 	}()
-	time.Sleep(50 * time.Millisecond)
+	<-time.After(50 * time.Millisecond) // the replay now waits for its turn to write; nothing tells that it does
 	p.Window = 1
 	go func() {
 		_, err := r.Apply(context.Background(), []Pusher{p})
 		done <- err
 	}()
 	require.Eventually(t, func() bool { return r.chain("http") != former }, time.Minute, time.Millisecond)
-	time.Sleep(200 * time.Millisecond) // the changed pusher has found nothing to replay
+	<-time.After(200 * time.Millisecond) // the changed pusher has found nothing to replay; nothing tells that either
 	close(free)
 	for range 3 {
 		require.NoError(t, <-done)
