@@ -262,7 +262,9 @@ func TestAReplayThatIsMarkedWhileThePusherChangesIsNotForgotten(t *testing.T) {
 	former := r.chain("http")
 	free, done := make(chan struct{}), make(chan error, 3)
 	held := make(chan struct{})
-	go func() { done <- r.db.Write(context.Background(), func(*sql.Tx) error { close(held); <-free; return nil }) }()
+	go func() {
+		done <- r.db.Write(context.Background(), func(*sql.Tx) error { close(held); <-free; return nil })
+	}()
 	<-held
 	go func() {
 		_, err := r.Replay(context.Background(), Filter{Org: 1}, "", 0)
