@@ -66,10 +66,10 @@ type received struct {
 	err   error
 }
 
-// deliver serves one stream: batch by batch, in order, each acknowledged before the next begins. A goroutine receives one
+// deliver serves one stream: batch by batch, in order, each acknowledged when it is done. A goroutine receives one
 // batch ahead, and gRPC's window holds more, so the next one is there when the former ends. That goroutine ends with the
 // stream, at the latest when deliver has returned and recv fails.
-func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(in.life, func() { cancel(context.Cause(in.life)) })()
@@ -99,6 +99,12 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	acks := sendAcks(send)
+	defer func() {
+		if lost := acks.close(); err == nil && lost != nil {
+			err = fmt.Errorf("acknowledge: %w", lost)
+		}
+	}()
 	for {
 		select {
 		case <-in.retired:
@@ -123,8 +129,8 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 			if ctx.Err() != nil {
 				return context.Cause(ctx) // nobody listens any more, and what a cancelled call says is not to be trusted
 			}
-			if err := send(protocol.Ack{ThroughSeq: r.batch.Seq, Outcomes: outcomes, Window: in.window}); err != nil {
-				return fmt.Errorf("acknowledge batch %d: %w", r.batch.Seq, err)
+			if err := acks.put(protocol.Ack{ThroughSeq: r.batch.Seq, Outcomes: outcomes, Window: in.window}); err != nil {
+				return fmt.Errorf("acknowledge: %w", err)
 			}
 		}
 	}
