@@ -214,15 +214,53 @@ func writeCopy(path string, from io.Reader) (sum string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("make private copy: %w", err)
 	}
-	digest := sha256.New()
-	_, err = io.Copy(io.MultiWriter(out, digest), from)
+	sum, err = copyHashed(out, from)
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return "", fmt.Errorf("make private copy: %w", err)
 	}
-	return hex.EncodeToString(digest.Sum(nil)), nil
+	return sum, nil
+}
+
+// copyHashed copies from to out and returns the SHA-256 of what it wrote, in hex. Hashing takes as long as writing, and a
+// plugin's start waits for both: they run side by side.
+func copyHashed(out io.Writer, from io.Reader) (string, error) {
+	const block = 1 << 20
+	digest := sha256.New()
+	blocks, free, hashed := make(chan []byte, 2), make(chan []byte, 3), make(chan struct{})
+	for range cap(free) {
+		free <- make([]byte, block)
+	}
+	go func() {
+		defer close(hashed)
+		for b := range blocks {
+			_, _ = digest.Write(b) // never fails
+			free <- b[:block]
+		}
+	}()
+	err := func() error {
+		defer close(blocks)
+		for {
+			b := <-free
+			n, err := io.ReadFull(from, b)
+			if n > 0 {
+				if _, err := out.Write(b[:n]); err != nil {
+					return err
+				}
+				blocks <- b[:n]
+			}
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}()
+	<-hashed
+	return hex.EncodeToString(digest.Sum(nil)), err
 }
 
 func hashFile(f *os.File) (string, error) {
