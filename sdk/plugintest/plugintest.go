@@ -115,14 +115,30 @@ func (h *Harness) Deliver(frames ...protocol.Frame) []protocol.Outcome {
 	return outcomes
 }
 
+// DeliverOrdered is Deliver as the host does it under ORDER=key.
+func (h *Harness) DeliverOrdered(frames ...protocol.Frame) []protocol.Outcome {
+	h.t.Helper()
+	outcomes, err := h.deliver(protocol.Batch{Frames: frames, Ordered: true})
+	if err != nil {
+		h.t.Fatalf("deliver: %v", err)
+	}
+	return outcomes
+}
+
 // TryDeliver is Deliver for a plugin that may break the stream.
 func (h *Harness) TryDeliver(frames ...protocol.Frame) ([]protocol.Outcome, error) {
+	h.t.Helper()
+	return h.deliver(protocol.Batch{Frames: frames})
+}
+
+func (h *Harness) deliver(b protocol.Batch) ([]protocol.Outcome, error) {
 	h.t.Helper()
 	// A plugin that says nothing is cut off, and the stream with it.
 	timer := time.AfterFunc(Timeout, h.cancel)
 	defer timer.Stop()
 	h.seq++
-	if err := h.stream.Send(&protocol.Batch{Seq: h.seq, Frames: frames}); err != nil {
+	b.Seq = h.seq
+	if err := h.stream.Send(&b); err != nil {
 		return nil, err
 	}
 	ack, err := h.stream.Recv()

@@ -1,0 +1,103 @@
+package trouble
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Proxy stands between a pusher and its server.
+type Proxy struct {
+	Address string // 127.0.0.1:port
+
+	server   string
+	listener net.Listener
+	running  sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
+	gate  chan struct{} // closed: the server's answers pass
+}
+
+// NewProxy listens until the test ends.
+func NewProxy(t testing.TB, server string) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &Proxy{Address: listener.Addr().String(), server: server, listener: listener, gate: make(chan struct{})}
+	close(p.gate)
+	p.running.Go(p.serve)
+	t.Cleanup(func() {
+		_ = listener.Close() // perhaps for the second time
+		p.Resume()
+		p.Cut()
+		p.running.Wait()
+	})
+	return p
+}
+
+// Stall holds the server's answers back; what the pusher sends still goes through.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gate = make(chan struct{})
+}
+
+// Resume lets them go.
+func (p *Proxy) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.gate:
+	default:
+		close(p.gate)
+	}
+}
+
+// Cut ends all connections; new ones are taken.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close() // perhaps for the second time
+	}
+	p.conns = nil
+}
+
+func (p *Proxy) serve() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.server)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, client, server)
+		p.mu.Unlock()
+		p.running.Go(func() {
+			_, _ = io.Copy(server, client) // ends with either side
+			_ = server.Close()
+		})
+		p.running.Go(func() {
+			defer client.Close()
+			buf := make([]byte, 64<<10)
+			for {
+				n, err := server.Read(buf)
+				p.mu.Lock()
+				gate := p.gate
+				p.mu.Unlock()
+				<-gate
+				if _, werr := client.Write(buf[:n]); err != nil || werr != nil {
+					return
+				}
+			}
+		})
+	}
+}
