@@ -37,7 +37,7 @@ const (
 
 // AMQP publishes each row as a persistent message on one channel in confirm mode.
 type AMQP struct {
-	URL            sdk.Secret    `config:"url" required:"true" doc:"Where the broker is, as amqp://user:password@host:5672/vhost; amqps for TLS."`
+	URL            sdk.Secret    `config:"url" required:"true" pattern:"^amqps?://[^/ ]" doc:"Where the broker is, as amqp://user:password@host:5672/vhost; amqps for TLS."`
 	Exchange       string        `config:"exchange" doc:"Exchange to publish to. Empty: the default exchange, where a routing key is the name of a queue." example:"rows"`
 	ExchangeType   ExchangeType  `config:"exchange_type" default:"existing" enum:"existing,topic,direct,fanout" doc:"Declare EXCHANGE, durable, of this type; existing: it must be there."`
 	RoutingKey     string        `config:"routing_key" doc:"Routing key, with {org}, {uuid} and {instance}. Empty: the name of QUEUE." example:"rows.{org}.{uuid}"`
