@@ -83,9 +83,10 @@ lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names
 	@$(TOOLS)/golangci-lint run
 
 .PHONY: proto
-proto: ## generate the Go code of the plugin protocol again
+proto: ## generate the Go and Python code of the plugin protocol again
 	@deploy/tools buf protoc-gen-go protoc-gen-go-grpc
 	@cd proto && export PATH=$(TOOLS):$$PATH && buf lint && buf generate
+	@deploy/proto-python
 
 .PHONY: docs
 docs: build ## write the table of variables into README.md again

@@ -1,0 +1,1 @@
+"""The messages of the plugin protocol, generated: make proto."""
