@@ -112,7 +112,7 @@ func (c *cli) scratchHost(ctx context.Context, cfg *config.Config) (host *plugin
 	}
 	host, err = pluginhost.New(pluginhost.Options{
 		Dir: cfg.PluginDir, RunDir: dir, Attach: cfg.Attached(), MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(),
-		Verify: c.scratchVerifier(ctx, cfg),
+		Verify: c.scratchVerifier(ctx, cfg), Triggers: cfg.ControlTower != "",
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(dir))

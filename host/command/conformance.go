@@ -24,6 +24,7 @@ type conformanceFlags struct {
 	junit      string
 	rules      []string
 	passEnv    []string
+	trigger    string
 	timeout    time.Duration
 	list       bool
 	verbose    bool
@@ -66,6 +67,7 @@ Exit codes:
 	flags.StringVar(&f.junit, "junit", "", "also write the report as JUnit XML to `FILE`")
 	flags.StringArrayVar(&f.rules, "rule", nil, "check only the rule `ID` and what it needs; again for more")
 	flags.StringArrayVar(&f.passEnv, "pass-env", nil, "hand the variable `NAME` to the plugin; again for more")
+	flags.StringVar(&f.trigger, "trigger", "", "a `FILE` with the JSON object that rows carry as their trigger, for a plugin that needs it; default: a plain one")
 	flags.DurationVar(&f.timeout, "timeout", conformance.DefaultTimeout, "what the plugin gets for a start, an answer or an acknowledgement")
 	flags.BoolVar(&f.list, "list", false, "list the rules and end")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show what the plugin logs, on standard error")
@@ -152,6 +154,13 @@ func (c *cli) conformanceOptions(binary string, f *conformanceFlags) (conformanc
 			return opts, err
 		}
 		opts.Config = config
+	}
+	if f.trigger != "" {
+		document, err := os.ReadFile(f.trigger)
+		if err != nil {
+			return opts, mistake("--trigger: %v", err)
+		}
+		opts.Trigger = document
 	}
 	for _, name := range f.passEnv {
 		if strings.ContainsRune(name, '=') {

@@ -25,12 +25,13 @@ import (
 	"github.com/rivergate/rivergate/services/gateway/delivery"
 	"github.com/rivergate/rivergate/services/gateway/intake"
 	"github.com/rivergate/rivergate/services/gateway/journal"
+	"github.com/rivergate/rivergate/services/gateway/trigger"
 	"github.com/rivergate/rivergate/services/platform/database"
 )
 
 // node is a host that serves: its parts in the order in which they start. They end in the opposite order.
 //
-//	traces → database → journal → plugins (in parallel) → delivery → gateway → listener
+//	traces → database → journal → triggers → plugins (in parallel) → delivery → gateway → listener
 type node struct {
 	cfg   *config.Config
 	load  func(context.Context) (*config.Config, []settings.Problem) // reads the configuration again
@@ -41,6 +42,7 @@ type node struct {
 	traces   *telemetry.Traces // nil: none
 	db       *database.DB
 	journal  *journal.Files
+	triggers *trigger.Tower // nil: no control tower
 	plugins  *pluginhost.Host
 	delivery *delivery.Delivery
 	reloader *reloader
@@ -82,13 +84,16 @@ func (n *node) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := n.openTriggers(); err != nil {
+		return err
+	}
 	verify, err := pluginstore.Verifier(ctx, n.cfg.PluginDir, n.cfg.LockFile(), n.cfg.Policy(), n.cfg.PluginKeys, n.log.Named("plugin"))
 	if err != nil {
 		return err
 	}
 	n.plugins, err = pluginhost.New(pluginhost.Options{
 		Dir: n.cfg.PluginDir, RunDir: filepath.Join(n.cfg.DataDir, "run"), MTLS: n.cfg.PluginMTLS, HostVersion: n.build.Version,
-		Verify: verify, Attach: n.cfg.Attached(), Wrap: n.cfg.Traced().Wrap(),
+		Triggers: n.triggers != nil, Verify: verify, Attach: n.cfg.Attached(), Wrap: n.cfg.Traced().Wrap(),
 		StopTimeout: n.cfg.ShutdownTimeout, Log: n.log.Named("plugin"), Registry: n.registry,
 	})
 	if err != nil {
@@ -96,10 +101,14 @@ func (n *node) open(ctx context.Context) (err error) {
 	}
 	n.reloader = newReloader(n.cfg)
 	n.reloader.log, n.reloader.load, n.reloader.plugins = n.log.Named("reload"), n.load, n.plugins
-	n.delivery, err = delivery.Open(ctx, delivery.Options{
+	options := delivery.Options{
 		Journal: n.journal, DB: n.db, Pushers: n.reloader.pushers(n.cfg.Instances), DeadLettersMaxBytes: int64(n.cfg.DeadLettersMax),
 		OrgMaxBacklog: n.cfg.OrgMaxBacklog, Log: n.log.Named("delivery"), Registry: n.registry, Tracer: n.traces.Tracer(),
-	})
+	}
+	if n.triggers != nil {
+		options.Triggers = n.triggers
+	}
+	n.delivery, err = delivery.Open(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -118,6 +127,18 @@ func (n *node) open(ctx context.Context) (err error) {
 		IdempotencyTTL: n.cfg.IdempotencyTTL, ShutdownTimeout: n.cfg.ShutdownTimeout / 2,
 		Ready: n.notReady, Status: n.status, Hurry: n.gateway.Hurry,
 		Log: n.log.Named("http"), Gatherer: n.registry,
+	})
+	return err
+}
+
+// openTriggers makes the look-up of triggers, when there is a control tower.
+func (n *node) openTriggers() (err error) {
+	if n.cfg.ControlTower == "" {
+		return nil
+	}
+	n.triggers, err = trigger.New(trigger.Options{
+		URL: n.cfg.ControlTower, Token: n.cfg.TowerToken, Timeout: n.cfg.TowerTimeout, MissingFor: n.cfg.TowerMissingFor,
+		CacheBytes: int64(n.cfg.TowerCache), Software: "rivergate/" + n.build.Version, Registry: n.registry,
 	})
 	return err
 }
@@ -223,6 +244,9 @@ func (n *node) close(ctx context.Context) error {
 	}
 	if deliveryEnds != nil {
 		errs = append(errs, <-deliveryEnds)
+	}
+	if n.triggers != nil {
+		n.triggers.Close()
 	}
 	if n.journal != nil {
 		errs = append(errs, n.journal.Close())

@@ -23,6 +23,7 @@ const promptHelp = `A line of JSON, an object, is a row; it is sent at once, as 
   .uuid TEXT       the uuid of the rows that follow (now %q)
   .org N           their organisation (now %d)
   .index N         the client's index of the next row
+  .trigger JSON    the trigger that goes with the rows, for a plugin that needs one: a JSON object, or a file with one
   .batch           collect the rows that follow into one batch …
   .send            … and send it
   .file PATH       the rows of a file of JSON Lines (or .csv), in batches of %d; collected while .batch is on
@@ -60,7 +61,8 @@ type prompt struct {
 	org        uint64
 	index      int32 // of the next row, when indexed
 	indexed    bool
-	position   uint64 // of the next row
+	trigger    map[string]json.RawMessage // nil: none was given
+	position   uint64                     // of the next row
 	collecting bool
 	pending    []protocol.Frame
 	last       []protocol.Frame
@@ -151,6 +153,8 @@ func (p *prompt) line(ctx context.Context, line string) error {
 		}
 		p.index, p.indexed = int32(n), true
 		return nil
+	case ".trigger":
+		return p.setTrigger(rest)
 	case ".batch":
 		p.collecting = true
 		return nil
@@ -188,7 +192,11 @@ func (p *prompt) row(ctx context.Context, data []byte) error {
 	if !json.Valid(data) || data[0] != '{' {
 		return errors.New("not a JSON object; a row is one, and a command starts with a dot (.help)")
 	}
-	f := protocol.Frame{UUID: p.uuid, Data: bytes.Clone(data), Ends: []uint32{uint32(len(data))}}
+	trigger, err := p.triggerOf(p.uuid)
+	if err != nil {
+		return err
+	}
+	f := protocol.Frame{UUID: p.uuid, Data: bytes.Clone(data), Ends: []uint32{uint32(len(data))}, Trigger: trigger}
 	if p.indexed {
 		f.Index, p.indexed = []int32{p.index}, false
 	}
@@ -197,6 +205,46 @@ func (p *prompt) row(ctx context.Context, data []byte) error {
 		return nil
 	}
 	return p.send(ctx)
+}
+
+// setTrigger takes a trigger, or a file with one. A trigger with a uuid is that of the rows that follow.
+func (p *prompt) setTrigger(text string) error {
+	document := []byte(text)
+	if !strings.HasPrefix(text, "{") {
+		var err error
+		if document, err = os.ReadFile(text); err != nil {
+			return fmt.Errorf("a trigger is a JSON object, or a file with one: %w", err)
+		}
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(document, &members); err != nil || members == nil {
+		return errors.New("a trigger is a JSON object")
+	}
+	var uuid string
+	if raw, ok := members["uuid"]; ok {
+		if err := json.Unmarshal(raw, &uuid); err != nil || checkUUID(uuid) != "" {
+			return errors.New("the uuid of the trigger is none")
+		}
+		p.uuid = uuid
+	}
+	p.trigger = members
+	return nil
+}
+
+// triggerOf is the trigger of a row, as the host would have found it. It is looked at by plugins that need it alone.
+func (p *prompt) triggerOf(uuid string) ([]byte, error) {
+	if !p.status().NeedsTrigger {
+		return nil, nil
+	}
+	if p.trigger == nil {
+		return nil, errors.New("this plugin needs the trigger of each row, which the host looks up at RIVERGATE_CONTROL_TOWER_URL; here, give one: .trigger, or --trigger")
+	}
+	quoted, err := json.Marshal(uuid)
+	if err != nil {
+		return nil, err
+	}
+	p.trigger["uuid"] = quoted
+	return json.Marshal(p.trigger)
 }
 
 // add puts a frame of one row into the batch that is being made.
@@ -225,6 +273,10 @@ func (p *prompt) file(ctx context.Context, path string) error {
 	if strings.HasSuffix(path, ".csv") {
 		format = "csv"
 	}
+	trigger, err := p.triggerOf(p.uuid)
+	if err != nil {
+		return err
+	}
 	rows := openRows(f, &sendOptions{format: format, uuid: p.uuid})
 	for {
 		row, err := rows.next()
@@ -238,7 +290,7 @@ func (p *prompt) file(ctx context.Context, path string) error {
 			}
 			return err
 		}
-		p.add(protocol.Frame{UUID: p.uuid, Data: row.data, Ends: []uint32{uint32(len(row.data))}})
+		p.add(protocol.Frame{UUID: p.uuid, Data: row.data, Ends: []uint32{uint32(len(row.data))}, Trigger: trigger})
 		if len(p.pending) >= fileBatch && !p.collecting {
 			if err := p.send(ctx); err != nil {
 				return err

@@ -30,6 +30,7 @@ type pluginRunOptions struct {
 	timeout    time.Duration
 	logLevel   string
 	ordered    bool
+	trigger    string
 }
 
 func (c *cli) pluginRunCommand() *cobra.Command {
@@ -45,6 +46,7 @@ order.
 ` + exitCodesHelp,
 		Example: `  rivergate plugin run bin/rivergate-pusher-acme --config url=http://127.0.0.1:8081/rows
   rivergate plugin run bin/rivergate-pusher-acme --env-prefix PLUGIN_ACME_
+  rivergate plugin run bin/plugins/rivergate-pusher-riffyn --config-file riffyn.env --trigger trigger.json
   echo '{"keyOne":1}' | rivergate plugin run bin/rivergate-pusher-acme --config-file acme.json --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.pluginRun(cmd.Context(), args[0], o) },
@@ -56,6 +58,7 @@ order.
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "longest wait for an acknowledgement, as PLUGIN_<NAME>_TIMEOUT")
 	flags.StringVar(&o.logLevel, "log-level", "info", "least level of the plugin's log that is shown: trace, debug, info, warn, error")
 	flags.BoolVar(&o.ordered, "ordered", false, "deliver as under ORDER=key")
+	flags.StringVar(&o.trigger, "trigger", "", "trigger of the rows, for a plugin that needs them: a JSON object, or a `FILE` with one; its uuid becomes that of the rows")
 	return cmd
 }
 
@@ -79,8 +82,13 @@ func (c *cli) pluginRun(ctx context.Context, binary string, o pluginRunOptions) 
 	}
 	screen := c.newScreen(name)
 	p := &prompt{c: c, name: name, screen: screen, options: o, uuid: "by-hand", org: 1, position: 1}
+	if o.trigger != "" {
+		if err := p.setTrigger(o.trigger); err != nil {
+			return mistake("--trigger: %v", err)
+		}
+	}
 	p.host, err = pluginhost.New(pluginhost.Options{
-		Dir: folder, RunDir: filepath.Join(dir, "run"), HostVersion: c.build().Version, Wrap: p.wrap,
+		Dir: folder, RunDir: filepath.Join(dir, "run"), HostVersion: c.build().Version, Wrap: p.wrap, Triggers: true,
 		Log: hclog.New(&hclog.LoggerOptions{Output: screen.log(), Level: level, DisableTime: true}),
 	})
 	if err != nil {

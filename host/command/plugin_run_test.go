@@ -199,3 +199,27 @@ func TestPluginRunSaysWhatIsWrongBeforeAnythingIsSent(t *testing.T) {
 	require.Contains(t, r.stdout, "no command .nothing")
 	require.Contains(t, r.stdout, "1 row of .batch not sent")
 }
+
+func TestPluginRunHandsATriggerToAPluginThatNeedsOne(t *testing.T) {
+	binary := builtPusher(t, "plugins/testdata/lying") // dies on a frame without the trigger of its uuid
+	t.Setenv("LIE", "")
+	wrapper := filepath.Join(t.TempDir(), "rivergate-pusher-lying")
+	require.NoError(t, os.WriteFile(wrapper, []byte("#!/bin/sh\nLIE=trigger exec "+binary+"\n"), 0o755))
+	file := filepath.Join(t.TempDir(), "trigger.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"uuid":"9f86d081884c7d65","spec":{}}`), 0o600))
+	input := strings.Join([]string{
+		`{"a":1}`, `.trigger []`, `.trigger ` + file, `{"a":2}`, `.uuid other`, `{"a":3}`, `.trigger {"spec":[null]}`, `{"a":4}`, `.again`,
+	}, "\n")
+	r := rivergate(t, "", input, "plugin", "run", wrapper, "--json")
+	events := runEvents(t, r.stdout)
+	require.Equal(t, []string{"plugin", "error", "error", "outcomes", "outcomes", "outcomes", "outcomes"}, eventNames(events), r.stdout)
+	require.Contains(t, events[1].Message, ".trigger, or --trigger")
+	require.Equal(t, "9f86d081884c7d65", events[3].Rows[0].UUID)
+	require.Equal(t, "other", events[4].Rows[0].UUID)
+
+	r = rivergate(t, "", `{"a":1}`, "plugin", "run", wrapper, "--trigger", file, "--json")
+	require.Equal(t, exitDone, r.code, r.stdout)
+	r = rivergate(t, "", "", "plugin", "run", wrapper, "--trigger", "/no/such/file")
+	require.Equal(t, exitMistake, r.code)
+	require.Contains(t, r.stderr, "--trigger")
+}

@@ -56,6 +56,7 @@ func (c *cli) introducer(cfg *config.Config) pluginstore.Introducer {
 		defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
 		host, err := pluginhost.New(pluginhost.Options{
 			Dir: dir, RunDir: run, MTLS: cfg.PluginMTLS, HostVersion: c.build().Version, Log: hclog.NewNullLogger(), Verify: verify,
+			Triggers: true, // it is only asked what it is
 		})
 		if err != nil {
 			return nil, err

@@ -40,6 +40,11 @@ type Host struct {
 	EnvFile         string          `config:"env_file" doc:"File with NAME=value lines that are read as if they stood in the environment, which wins. SIGHUP reads it again." example:"/etc/rivergate.env"`
 	TracesURL       string          `config:"traces_otlp" format:"uri" doc:"OTLP/HTTP endpoint that gets a trace of each sampled request, from the POST to the plugin's outcome; by default what OTEL_EXPORTER_OTLP_ENDPOINT says. Empty: no traces." example:"http://127.0.0.1:4318"`
 	TracesSample    float64         `config:"traces_sample" default:"1" min:"0" max:"1" doc:"Share of the requests without a trace of their own (traceparent) that are traced."`
+	ControlTower    string          `config:"control_tower_url" format:"uri" doc:"Control tower where the context of a row's uuid is looked up, at /triggers/{uuid}, for plugins that need it." example:"http://control-tower.internal:8000"`
+	TowerToken      settings.Secret `config:"control_tower_token" doc:"Bearer token that the control tower is shown."`
+	TowerTimeout    time.Duration   `config:"control_tower_timeout" default:"5s" min:"10ms" max:"5m" doc:"Time for one request to the control tower. What fails is asked for again with the pusher's backoff, RETRY_MIN to RETRY_MAX; meanwhile the rows wait."`
+	TowerMissingFor time.Duration   `config:"control_tower_missing_for" default:"5m" min:"0s" max:"168h" doc:"How long a trigger is looked for that the control tower does not know (404), before the rows that wait for it go to the dead letters."`
+	TowerCache      settings.Bytes  `config:"control_tower_cache" default:"16MiB" min:"1KiB" max:"16GiB" doc:"Triggers kept in memory, bytes."`
 	Auth            string          `config:"auth" default:"headers" enum:"headers,jwt,apikey" doc:"How requests prove who they are. headers: X-Org-ID and X-User-ID are trusted, so only from loopback or trusted proxies. jwt and apikey come with a later version and are refused."`
 	TrustedProxies  []string        `config:"trusted_proxies" doc:"Networks (CIDR) whose context headers are believed; needed to listen on another address than loopback." example:"10.0.0.0/8,192.168.1.7/32"`
 	InternalToken   settings.Secret `config:"internal_token" doc:"What X-Internal-Token must be on /internal routes once a listener is not loopback."`

@@ -12,12 +12,12 @@ import (
 
 	"github.com/rivergate/rivergate/host/server"
 	"github.com/rivergate/rivergate/sdk/settings"
+	"github.com/rivergate/rivergate/services/gateway/trigger"
 )
 
 // later are variables that the design names and this version does not have yet.
 var later = []string{
 	"RIVERGATE_DATABASE_URL", "RIVERGATE_CACHE", "RIVERGATE_STORAGE", "RIVERGATE_EVENTS", "RIVERGATE_TEMPORAL",
-	"RIVERGATE_CONTROL_TOWER_URL",
 }
 
 // defaultListen is the default of RIVERGATE_LISTEN, for who has no Host.
@@ -46,6 +46,7 @@ func Load(environ []string) (*Config, []settings.Problem) {
 	if config.PluginDir == "" { // the host's part has problems and was not filled; the pushers are looked at all the same
 		config.PluginDir = cmp.Or(l.env[hostPrefix+"PLUGIN_DIR"], "bin/plugins")
 		l.trust(&config.Host)
+		config.ControlTower = l.env[hostPrefix+"CONTROL_TOWER_URL"]
 	}
 	l.pluginDir = config.PluginDir
 	config.Instances = l.instances()
@@ -102,6 +103,9 @@ func (l *loader) host(h *Host) {
 	}
 	l.traces(h)
 	l.policy(h)
+	if reason := trigger.CheckURL(h.ControlTower); h.ControlTower != "" && reason != "" {
+		l.problem(hostPrefix+"CONTROL_TOWER_URL", reason, "")
+	}
 	for _, text := range h.TrustedProxies {
 		if parseNetwork(text) == nil {
 			l.problem(hostPrefix+"TRUSTED_PROXIES", fmt.Sprintf("%q is no network: an address (10.1.2.3) or a CIDR (10.0.0.0/8)", text), "")

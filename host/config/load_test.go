@@ -110,13 +110,14 @@ func TestOneProblemWithOneVariable(t *testing.T) {
 		"segment over the limit": {[]string{"RIVERGATE_JOURNAL_SEGMENT_BYTES=129MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "128MiB", ""},
 		"retries upside down": {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_RETRY_MIN=1m", "PLUGIN_FILE_RETRY_MAX=1s"},
 			"PLUGIN_FILE_RETRY_MIN", "longer than PLUGIN_FILE_RETRY_MAX", ""},
-		"no such org":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORGS=1,two"}, "PLUGIN_FILE_ORGS", `"two"`, ""},
-		"no such use":  {[]string{"PLUGIN_LAKE_ENABLED=true", "PLUGIN_LAKE_USE=postgre"}, "PLUGIN_LAKE_USE", "rivergate-pusher-postgre", "postgres"},
-		"short hash":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SHA256=abc"}, "PLUGIN_FILE_SHA256", "", ""},
-		"wrong order":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORDER=keys"}, "PLUGIN_FILE_ORDER", "key", ""},
-		"passes ours":  {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_PASS_ENV=HOME,PLUGIN_FILE_PATH"}, "PLUGIN_FILE_PASS_ENV", "PLUGIN_FILE_PATH", ""},
-		"other kind":   {[]string{"PLUGIN_STORAGE_S3_ENABLED=true"}, "PLUGIN_STORAGE_S3_ENABLED", "reserved", ""},
-		"kind as name": {[]string{"PLUGIN_ENGINE_ENABLED=true"}, "PLUGIN_ENGINE_ENABLED", "reserved", ""},
+		"control tower": {[]string{"RIVERGATE_CONTROL_TOWER_URL=http://me:pa55word@tower?x=1"}, "RIVERGATE_CONTROL_TOWER_URL", "must end with its path", ""},
+		"no such org":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORGS=1,two"}, "PLUGIN_FILE_ORGS", `"two"`, ""},
+		"no such use":   {[]string{"PLUGIN_LAKE_ENABLED=true", "PLUGIN_LAKE_USE=postgre"}, "PLUGIN_LAKE_USE", "rivergate-pusher-postgre", "postgres"},
+		"short hash":    {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SHA256=abc"}, "PLUGIN_FILE_SHA256", "", ""},
+		"wrong order":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORDER=keys"}, "PLUGIN_FILE_ORDER", "key", ""},
+		"passes ours":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_PASS_ENV=HOME,PLUGIN_FILE_PATH"}, "PLUGIN_FILE_PASS_ENV", "PLUGIN_FILE_PATH", ""},
+		"other kind":    {[]string{"PLUGIN_STORAGE_S3_ENABLED=true"}, "PLUGIN_STORAGE_S3_ENABLED", "reserved", ""},
+		"kind as name":  {[]string{"PLUGIN_ENGINE_ENABLED=true"}, "PLUGIN_ENGINE_ENABLED", "reserved", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := load(t, test.environ...)

@@ -74,7 +74,7 @@ func (h *Host) attach(ctx context.Context, in Instance, address string, log hclo
 	a := &attachment{conn: conn, address: address, cancel: cancel, closed: make(chan struct{}), over: make(chan struct{})}
 	go a.watch(watch)
 	r := &running{life: a, dead: a.closed, rpc: wire.NewClient(conn), attached: address, log: log, since: time.Now()}
-	if err := r.introduce(ctx, h.opts.HostVersion, in); err != nil {
+	if err := r.introduce(ctx, &h.opts, in); err != nil {
 		r.destroy("its introduction failed")
 		return nil, err
 	}

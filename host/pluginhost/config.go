@@ -93,6 +93,9 @@ func (h *Host) check(in Instance) []settings.Problem {
 
 // startProblems is why an instance cannot run, as problems of its variables.
 func (in Instance) startProblems(err error) []settings.Problem {
+	if errors.Is(err, errNoTriggers) {
+		return []settings.Problem{{Variable: controlTower, Reason: fmt.Sprintf("is not set, and pusher %s: %v", in.Name, err)}}
+	}
 	suffix := "ENABLED"
 	var invalid *invalidError
 	var wrong *hashError
@@ -112,8 +115,13 @@ func (in Instance) startProblems(err error) []settings.Problem {
 func configured(err error) bool {
 	var invalid *invalidError
 	var missing *missingError
-	return errors.As(err, &invalid) || errors.As(err, &missing)
+	return errors.As(err, &invalid) || errors.As(err, &missing) || errors.Is(err, errNoTriggers)
 }
+
+// controlTower is the variable that says where triggers are looked up.
+const controlTower = "RIVERGATE_CONTROL_TOWER_URL"
+
+var errNoTriggers = errors.New("the plugin needs the trigger of each row: set " + controlTower + " to the address of the control tower and start the host again")
 
 // invalidError: the variables do not fit the plugin's schema.
 type invalidError struct{ problems []settings.Problem }

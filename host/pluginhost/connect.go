@@ -119,7 +119,7 @@ func (h *Host) connect(ctx context.Context, in Instance, log *pluginLog) (*runni
 		return nil, err
 	}
 	r.path, r.sha256, r.trust = path, sum, trust
-	if err := r.introduce(ctx, h.opts.HostVersion, in); err != nil {
+	if err := r.introduce(ctx, &h.opts, in); err != nil {
 		r.destroy("its introduction failed")
 		return nil, err
 	}
@@ -212,11 +212,11 @@ func dispense(client *plugin.Client) (protocol.PusherClient, error) {
 }
 
 // introduce makes the handshake of the protocol, and checks that the plugin is the one that was meant.
-func (r *running) introduce(ctx context.Context, hostVersion string, in Instance) error {
+func (r *running) introduce(ctx context.Context, opts *Options, in Instance) error {
 	hello, err := r.rpc.Handshake(ctx, protocol.Hello{
 		Versions: protocol.Versions(),
 		Limits:   protocol.Limits{MaxBatchBytes: protocol.MaxMessage},
-		Software: hostVersion,
+		Software: opts.HostVersion,
 	})
 	if err != nil {
 		return r.failedCall("handshake", err)
@@ -234,8 +234,8 @@ func (r *running) introduce(ctx context.Context, hostVersion string, in Instance
 	if desc.Kind != in.Kind {
 		return fmt.Errorf("the plugin says that its kind is %s, its file name says %s", desc.Kind, in.Kind)
 	}
-	if desc.NeedsTrigger {
-		return errors.New("the plugin needs the trigger of each row, which this version of Rivergate does not look up yet")
+	if desc.NeedsTrigger && !opts.Triggers {
+		return errNoTriggers
 	}
 	r.hello, r.desc = hello, desc
 	return nil

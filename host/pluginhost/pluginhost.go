@@ -46,6 +46,9 @@ type Options struct {
 	Log         hclog.Logger
 	Registry    prometheus.Registerer // nil: no metrics
 
+	// Triggers: the triggers of rows can be looked up. Without, a plugin that needs them does not run.
+	Triggers bool
+
 	// Verify decides whether a binary may run. It gets the private copy that will be executed, at each start; its error is
 	// what the operator reads. nil: every one may.
 	Verify func(ctx context.Context, b Binary) (Trust, error)

@@ -62,7 +62,7 @@ func (s *seat) describe() *Status {
 	r := s.running
 	return &Status{
 		Version: r.desc.Version, Protocol: r.version(), SDK: r.hello.Software, SHA256: r.sha256, Trust: r.trust, Attached: r.attached,
-		Capabilities: r.hello.Capabilities, ConfigSchema: r.desc.ConfigSchema, Author: r.desc.Author, Summary: r.desc.Summary,
+		Capabilities: r.hello.Capabilities, ConfigSchema: r.desc.ConfigSchema, NeedsTrigger: r.desc.NeedsTrigger, Author: r.desc.Author, Summary: r.desc.Summary,
 		Limits: r.limits,
 	}
 }

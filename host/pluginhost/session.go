@@ -135,6 +135,8 @@ func (s *session) Recv() (protocol.Ack, error) {
 
 func (s *session) Limits() protocol.Limits { return s.seat.hello.Limits }
 
+func (s *session) NeedsTrigger() bool { return s.seat.desc.NeedsTrigger }
+
 func (s *session) Crashed() (how string, crashed bool) {
 	s.mu.Lock()
 	cut := s.cut

@@ -101,7 +101,6 @@ func TestAFailedStartIsExplainedAndLeavesTheOthersServing(t *testing.T) {
 		"world-writable":     {file(plugin, 0o777), 0, []string{"written by everybody", "chmod o-w"}},
 		"empty":              {file(nil, 0o755), 0, []string{"is empty"}},
 		"other kind":         {lie("kind"), 0, []string{"its kind is engine", "file name says pusher"}},
-		"needs triggers":     {lie("trigger"), 0, []string{"needs the trigger of each row", "does not look up yet"}},
 		"broken schema":      {lie("schema"), 0, []string{"configuration schema is broken"}},
 		"chose version 99":   {lie("version"), 0, []string{"chose version [99]"}},
 		"mute":               {lie("mute"), time.Second, []string{"did not answer the call for its description in time"}},

@@ -39,6 +39,7 @@ type Status struct {
 	Reason       string          `json:"reason,omitempty"` // why it is in this state, or why a running one is not well
 	Capabilities []string        `json:"capabilities,omitempty"`
 	ConfigSchema json.RawMessage `json:"config_schema,omitempty"`
+	NeedsTrigger bool            `json:"needs_trigger,omitempty"`
 	Author       string          `json:"author,omitempty"`
 	Summary      string          `json:"summary,omitempty"`
 	Restarts     int             `json:"restarts"`

@@ -12,7 +12,7 @@
 //	zero-window    asks for a window of 0 in each acknowledgement, which means no change
 //	deaf           takes batches, and never acknowledges
 //	kind           says that it is an engine
-//	trigger        says that it needs triggers
+//	trigger        no lie: it needs triggers, and dies on a frame without the trigger of its uuid
 //	schema         has a configuration schema that is none
 //	version        chooses protocol version 99
 //	wedged         never answers Health after the first time
@@ -42,6 +42,7 @@
 //	exclusive      does not start while another runs
 //	one-slot       says that it serves several instances, and serves the last one
 //	choosy         dies on a row that is no object
+//	spoilt         needs triggers, and dies on one without metadata
 //	small          receives 4 MiB and no more
 //	ignores-term   runs on after SIGTERM
 //	vast-ack       acknowledges with a message of a gigabyte
@@ -62,6 +63,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -152,7 +154,7 @@ func (l *liar) capabilities() []string {
 func (l *liar) Describe(_ context.Context, m *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
 	d := &pluginv1.DescribeResponse{
 		Name: "lying", Version: "1.0.0", Kind: pluginv1.Kind_KIND_PUSHER, ConfigSchema: []byte(`{"type":"object"}`),
-		NeedsTrigger: l.lie == "trigger",
+		NeedsTrigger: l.lie == "trigger" || l.lie == "spoilt",
 	}
 	switch l.lie {
 	case "mute":
@@ -263,11 +265,24 @@ func (l *liar) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, pluginv1.
 	}
 }
 
+func isTriggerOf(trigger []byte, uuid string) bool {
+	var t struct {
+		UUID string `json:"uuid"`
+	}
+	return json.Unmarshal(trigger, &t) == nil && t.UUID == uuid
+}
+
 // look dies of what some lies cannot stand.
 func (l *liar) look(b *pluginv1.Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range b.Frames {
+		switch {
+		case l.lie == "trigger" && !isTriggerOf(f.Trigger, f.Uuid):
+			panic("a frame without its trigger")
+		case l.lie == "spoilt" && !bytes.Contains(f.Trigger, []byte("metadata")):
+			panic("a trigger has metadata")
+		}
 		if l.lie == "no-repeat" {
 			if l.seen[f.Position] {
 				panic("that row was here before")

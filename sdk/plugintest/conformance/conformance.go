@@ -8,6 +8,7 @@ package conformance
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,10 +31,13 @@ type Options struct {
 	// ("URL", "PLUGIN_ACME_URL"), typed by the plugin's schema as the host does it; they win over Config.
 	Config   map[string]any
 	Settings map[string]string
-	Env      []string      // variables that the process gets beside those that every plugin gets, "NAME=value"
-	Rules    []string      // ids of the rules to check; what they need is checked too. Empty: all
-	Timeout  time.Duration // for each start, answer and acknowledgement; 0: DefaultTimeout
-	Log      io.Writer     // gets what the plugin writes on standard error and, stray, on standard output; nil: nobody
+	// Trigger is the JSON object that a plugin with needs_trigger gets with each frame, with the frame's own uuid as "uuid";
+	// nil: a plain one.
+	Trigger json.RawMessage
+	Env     []string      // variables that the process gets beside those that every plugin gets, "NAME=value"
+	Rules   []string      // ids of the rules to check; what they need is checked too. Empty: all
+	Timeout time.Duration // for each start, answer and acknowledgement; 0: DefaultTimeout
+	Log     io.Writer     // gets what the plugin writes on standard error and, stray, on standard output; nil: nobody
 
 	// Starting and Done are called before and after each rule that runs, for progress; nil: nobody listens.
 	Starting func(Rule)
@@ -75,6 +79,13 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 		return nil, &Mistake{Reason: fmt.Sprintf("%s is a folder; the path of a plugin binary is wanted", opts.Path)}
 	}
 	opts.Path = path
+	if opts.Trigger == nil {
+		opts.Trigger = json.RawMessage(plainTrigger)
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(opts.Trigger, &members); err != nil || members == nil {
+		return nil, &Mistake{Reason: "the trigger is no JSON object"}
+	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
 	}

@@ -62,7 +62,6 @@ func misbehaviours(t *testing.T) []misbehaviour {
 		lie("version", "version", "99"),
 		silent(lie("mute", "describe", "nothing")),
 		lie("kind", "describe", "engine"),
-		lie("trigger", "describe", "needs_trigger"),
 		lie("changing", "describe", "two that differ"),
 		lie("schema", "schema", "/type"),
 		lie("strict", "unknown-fields", "what is this?"),
@@ -96,6 +95,7 @@ func misbehaviours(t *testing.T) []misbehaviour {
 		lie("choosy", "odd-bytes", "panic: a row is an object"),
 		{binary: "crash", config: map[string]any{"crash_on": "odd"}, breaks: "odd-bytes", says: "panic: poison"},
 		{binary: "hang", config: map[string]any{"hang_on": "odd"}, breaks: "odd-bytes", says: "nothing", silent: true},
+		lie("spoilt", "triggers", "panic: a trigger has metadata"),
 		lie("small", "large-batch", "a batch of 20 MiB"),
 		silent(lie("ignores-term", "sigterm", "runs on")),
 		{binary: "lying", breaks: "parent-death", says: "runs on"},
@@ -104,6 +104,7 @@ func misbehaviours(t *testing.T) []misbehaviour {
 		{binary: "envdump"},
 		{binary: "flaky", config: map[string]any{"share": 1}, judges: "order"},
 		{binary: "sharing", judges: "instances"},
+		{binary: "lying", env: []string{"WATCH=1", "LIE=trigger"}, judges: "triggers"},
 		{binary: "hungry"},
 		{binary: "witness", config: map[string]any{"path": filepath.Join(t.TempDir(), "rows")}},
 	}

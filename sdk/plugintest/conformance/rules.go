@@ -34,6 +34,7 @@ func Rules() []Rule {
 		{"overlap", "can be upgraded while it delivers", "During an upgrade a second process is configured like the first while that still delivers, and goes on when the first is drained.", []string{"restart", "drain"}, checkOverlap},
 		{"instances", "serves several instances", "A plugin with the capability instances serves several in one process, each by itself.", []string{"window", "drain"}, checkInstances},
 		{"odd-bytes", "takes any JSON", "Rows are any JSON of any shape, organisations, indices and uuids any that the protocol allows: the plugin answers for them and stays up.", []string{"window"}, checkOddBytes},
+		{"triggers", "takes any trigger", "A plugin with needs_trigger gets the trigger of its uuid with every frame: a JSON object as the control tower has it, with or without plate and metadata; it answers for the rows and stays up.", []string{"window"}, checkTriggers},
 		{"large-batch", "takes large batches", "It takes batches of thousands of rows and of 20 MiB, and a row of 16 MiB, or states its limits in the handshake.", []string{"window"}, checkLargeBatch},
 		{"logs", "logs in measure", "It logs on standard error, and does not flood it. (Informative: it never fails.)", []string{"window"}, checkLogs},
 		{"sigterm", "ends at SIGTERM", "At SIGTERM it ends by itself, within ten seconds, with exit code 0.", []string{"handshake"}, checkSigterm},

@@ -91,6 +91,11 @@ func (st *stream) send(ctx context.Context, ordered bool, batches ...[]protocol.
 }
 
 func (st *stream) sendOne(ordered bool, frames []protocol.Frame) error {
+	for i := range frames {
+		if f := &frames[i]; st.s.desc.NeedsTrigger && f.Trigger == nil {
+			f.Trigger = triggerOf(st.s.opts.Trigger, f.UUID)
+		}
+	}
 	stuck := time.AfterFunc(st.s.opts.Timeout, st.cancel)
 	err := st.raw.Send(&protocol.Batch{Seq: st.seq + 1, Frames: frames, Ordered: ordered})
 	if !stuck.Stop() && err != nil {

@@ -112,10 +112,15 @@ func (c *chain) build(l *lane, now time.Time) *batch {
 	for len(l.due) > 0 && !l.due[0].due.After(now) {
 		h, again := l.due[0], false
 		for len(h.pieces) > 0 {
-			p := h.pieces[0]
-			if again && p.tried == nil {
+			if again && h.pieces[0].tried == nil {
 				break
 			}
+			if !c.equip(&h.pieces[0]) {
+				c.ask(l, h, h.pieces[0].UUID)
+				break
+			}
+			h.awaits = false
+			p := h.pieces[0]
 			n, tooLarge := lim.fit(b, &p)
 			if n == 0 {
 				return b
@@ -145,6 +150,10 @@ func (c *chain) build(l *lane, now time.Time) *batch {
 		p := l.front()
 		if k := l.keyOf(p); l.held != nil && l.held[k] != nil || slices.Contains(retried, k) {
 			l.hold(l.shift(p.Len()), time.Time{})
+			continue
+		}
+		if !c.equip(p) {
+			c.await(l, l.shift(p.Len()))
 			continue
 		}
 		n, tooLarge := lim.fit(b, p)

@@ -40,6 +40,7 @@ func (s *nullSession) Recv() (protocol.Ack, error) {
 }
 func (s *nullSession) CloseSend() error         { return nil }
 func (s *nullSession) Limits() protocol.Limits  { return protocol.Limits{} }
+func (s *nullSession) NeedsTrigger() bool       { return false }
 func (s *nullSession) Crashed() (string, bool)  { return "", false }
 func (s *nullSession) Retired() <-chan struct{} { return nil }
 func (s *nullSession) Kill(string)              {}

@@ -60,6 +60,7 @@ type chain struct {
 	suspects  []*suspect
 	session   *session
 	hold      hold
+	look      lookups
 	epoch     uint64 // rows that the destination has settled
 	stopping  bool
 	leaving   bool // stopping while the host runs on
@@ -115,7 +116,7 @@ func newChain(d *Delivery, p Pusher) (*chain, error) {
 		Pusher: p, given: given, leave: make(chan struct{}), gone: make(chan struct{}), d: d, log: d.log.With("pusher", p.Name), noise: newNoise(),
 		wake: make(chan struct{}, 1), chunks: make(chan []protocol.Frame, 1), sessions: make(chan *session),
 		events: make(chan event, 16), replays: make(chan struct{}, 1), replayed: make(chan struct{}, 1),
-		replay: &lane{kind: laneReplay}, stock: d.stockOf(p.Name),
+		replay: &lane{kind: laneReplay}, stock: d.stockOf(p.Name), look: lookups{more: make(chan struct{}, 1), found: make(chan finding)},
 	}
 	c.ahead = ahead{maxRows: int64(p.Window+2) * int64(p.BatchRows), maxBytes: int64(p.Window+2) * int64(p.BatchBytes), room: make(chan struct{}, 1)}
 	for _, text := range p.Orgs {
@@ -164,6 +165,9 @@ func (c *chain) run(ctx context.Context) {
 	wg.Go(func() { c.read(work) })
 	wg.Go(func() { c.connect(work) })
 	wg.Go(func() { c.replayRounds(work) })
+	if c.d.triggers != nil {
+		wg.Go(func() { c.lookUp(work) })
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	stop, leave := ctx.Done(), c.leave
@@ -209,6 +213,8 @@ func (c *chain) run(ctx context.Context) {
 			c.locked(func(now time.Time) { c.opened(s, now) })
 		case e := <-c.events:
 			c.locked(func(now time.Time) { c.event(e, now) })
+		case f := <-c.look.found:
+			c.locked(func(now time.Time) { c.looked(f, now) })
 		case <-retired:
 			c.locked(func(now time.Time) { c.retire(now, c.Timeout) })
 		case <-c.wake:

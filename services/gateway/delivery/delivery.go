@@ -2,7 +2,7 @@
 // alone; nothing here is shared between two of them but the journal and the store.
 //
 //	journal → reader → lanes → batch → send (deadline) → outcomes ─┬→ settled → cursor (durable)
-//	                              ↑                                ├→ retry (backoff, jitter, retry_after) ─┐
+//	                    (trigger) ↑                                ├→ retry (backoff, jitter, retry_after) ─┐
 //	                              └────────────────────────────────┼────────────────────────────────────────┘
 //	                                                               ├→ poison search (halving) after a crash
 //	                                                               └→ dead letter (durable before the cursor)
@@ -33,6 +33,8 @@ type Session interface {
 	protocol.DeliverStream
 	// Limits are those agreed in the handshake.
 	Limits() protocol.Limits
+	// NeedsTrigger tells whether the plugin wants the trigger of each uuid.
+	NeedsTrigger() bool
 	// Crashed tells, after the stream broke, whether the process died (how: "exit status 2", "signal: killed"). It waits
 	// up to a second for the process to be reaped. A process that was stopped or replaced on purpose did not crash.
 	Crashed() (how string, crashed bool)
@@ -113,6 +115,7 @@ type Status struct {
 	DeadTotal      uint64
 	RowsPerSecond  float64 // delivered, over the last 10 s
 	LastError      string
+	WaitsTriggers  int // uuids whose rows wait for their trigger
 
 	Window          int    // batches that may be in flight now
 	Condition       string // empty: it keeps up; "slow": its window is lowered; "stuck": it was killed, and has not got on since

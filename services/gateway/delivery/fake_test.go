@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -18,6 +19,8 @@ type fake struct {
 	// behave answers one batch. It runs in the process's goroutine: it may wait for p.dead, and end the process itself.
 	behave func(p *process, b *protocol.Batch) reaction
 	limits protocol.Limits
+	// needsTrigger is what the next process says.
+	needsTrigger atomic.Bool
 
 	mu        sync.Mutex
 	processes []*process
@@ -26,6 +29,7 @@ type fake struct {
 	answered  map[uint64]bool     // delivered, skipped or rejected
 	orders    map[string][]uint64 // uuid → positions in the order in which they were first answered
 	sent      map[uint64]int      // position → times sent
+	triggers  map[uint64]string   // position → trigger that came with it last
 	batches   [][]span            // rows of each batch that came
 }
 
@@ -39,7 +43,7 @@ type reaction struct {
 }
 
 func newFake(behave func(p *process, b *protocol.Batch) reaction) *fake {
-	return &fake{behave: behave, delivered: map[uint64]int{}, data: map[uint64]string{}, answered: map[uint64]bool{}, orders: map[string][]uint64{}, sent: map[uint64]int{}}
+	return &fake{behave: behave, delivered: map[uint64]int{}, data: map[uint64]string{}, answered: map[uint64]bool{}, orders: map[string][]uint64{}, sent: map[uint64]int{}, triggers: map[uint64]string{}}
 }
 
 // process is one stream.
@@ -173,6 +177,7 @@ func (p *process) CloseSend() error {
 }
 
 func (p *process) Limits() protocol.Limits  { return p.fake.limits }
+func (p *process) NeedsTrigger() bool       { return p.fake.needsTrigger.Load() }
 func (p *process) Crashed() (string, bool)  { <-p.dead; return p.how, p.crashed }
 func (p *process) Retired() <-chan struct{} { return p.retired }
 func (p *process) Close()                   { p.end("", false) }
@@ -216,6 +221,7 @@ func (f *fake) note(b *protocol.Batch) {
 		spans = append(spans, span{fr.Position, fr.Position + uint64(fr.Len())})
 		for r := range fr.Len() {
 			f.sent[fr.Position+uint64(r)]++
+			f.triggers[fr.Position+uint64(r)] = string(fr.Trigger)
 		}
 	}
 	f.batches = append(f.batches, spans)
@@ -259,6 +265,20 @@ func (f *fake) has(from, to uint64) (n int) {
 		}
 	}
 	return n
+}
+
+// trigger is what came with a row the last time.
+func (f *fake) trigger(position uint64) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.triggers[position]
+}
+
+// times is how often a row was sent.
+func (f *fake) times(position uint64) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sent[position]
 }
 
 // outcome says the same of every row of a batch for which choose says so.

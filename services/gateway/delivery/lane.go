@@ -37,7 +37,8 @@ type heldKey struct {
 	key    key
 	pieces []piece // sorted by position
 	due    time.Time
-	index  int // in the heap; -1: taken out while a batch is built
+	awaits bool // the first piece without a trigger waits for it: see lookups
+	index  int  // in the heap; -1: taken out while a batch is built
 }
 
 var keySeed = maphash.MakeSeed()

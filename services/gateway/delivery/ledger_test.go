@@ -26,6 +26,7 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			keys, frames     int
 			retry, reject    int // of a thousand rows
 			crash, hang, lie int // of a thousand batches
+			trouble, missing int // of a thousand look-ups of triggers; -1: the plugin wants none
 			halts, crashes   bool
 			seed             uint64
 		}
@@ -36,6 +37,7 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			retry: rapid.SampledFrom([]int{0, 20, 200}).Draw(rt, "retry"), reject: rapid.SampledFrom([]int{0, 20}).Draw(rt, "reject"),
 			crash: rapid.SampledFrom([]int{0, 20, 60}).Draw(rt, "crash"), hang: rapid.SampledFrom([]int{0, 10}).Draw(rt, "hang"),
 			lie: rapid.SampledFrom([]int{0, 20}).Draw(rt, "lie"), halts: rapid.Bool().Draw(rt, "halts"), crashes: rapid.Bool().Draw(rt, "host crashes"),
+			trouble: rapid.SampledFrom([]int{-1, 0, 300}).Draw(rt, "tower in trouble"), missing: rapid.SampledFrom([]int{0, 300}).Draw(rt, "trigger missing"),
 			seed: rapid.Uint64().Draw(rt, "seed"),
 		}
 		synctest.Test(t, func(t *testing.T) {
@@ -81,6 +83,20 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			p.Order, p.Window, p.BatchRows, p.RetryAttempts = pl.order, pl.window, pl.rows, 0
 			r := newRig(t, p)
 			defer func() { _ = r.halt() }()
+			missing := missingFor(time.Second)
+			tw := newTower(func(_ context.Context, uuid string) ([]byte, error) {
+				<-time.After(time.Duration(chance.IntN(3)) * time.Millisecond)
+				switch at := chance.IntN(1000); {
+				case calm.Load() || at >= pl.trouble+pl.missing:
+					return triggerOf(uuid), nil
+				case at < pl.trouble:
+					return nil, errTowerDown
+				}
+				return nil, missing(uuid)
+			})
+			tw.forgets = pl.seed%2 == 0
+			r.options.Triggers = tw
+			f.needsTrigger.Store(pl.trouble >= 0)
 			r.start()
 			var frames []*protocol.Frame
 			for i := range pl.frames {
@@ -130,6 +146,9 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 					require.True(t, f.delivered[at] > 0 || dead[at], "position %d is lost", at)
 					if f.delivered[at] > 0 {
 						require.Equal(t, string(frame.Row(i)), f.data[at])
+						if pl.trouble >= 0 {
+							require.Equal(t, string(triggerOf(frame.UUID)), f.trigger(at))
+						}
 					}
 				}
 			}

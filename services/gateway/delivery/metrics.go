@@ -42,6 +42,7 @@ func newMetrics(d *Delivery) *metrics {
 			rows:      prometheus.NewDesc("rivergate_pusher_lag_rows", "Rows from the cursor to the end of the journal.", []string{"pusher"}, nil),
 			age:       prometheus.NewDesc("rivergate_pusher_lag_seconds", "Age of the oldest row that is not settled.", []string{"pusher"}, nil),
 			state:     prometheus.NewDesc("rivergate_pusher_state", "1 for the state that delivery is in: running, blocked, paused or disabled.", []string{"pusher", "state"}, nil),
+			triggers:  prometheus.NewDesc("rivergate_pusher_trigger_waits", "UUIDs whose rows wait for their trigger.", []string{"pusher"}, nil),
 			window:    prometheus.NewDesc("rivergate_pusher_window", "Batches that may be in flight now.", []string{"pusher"}, nil),
 			condition: prometheus.NewDesc("rivergate_pusher_condition", "1 for how the plugin keeps up: well, slow or stuck.", []string{"pusher", "condition"}, nil),
 		},
@@ -77,14 +78,15 @@ func (m *metrics) register(r prometheus.Registerer) error {
 
 // statusCollector turns Status into gauges.
 type statusCollector struct {
-	d                                   *Delivery
-	rows, age, state, window, condition *prometheus.Desc
+	d                                             *Delivery
+	rows, age, state, triggers, window, condition *prometheus.Desc
 }
 
 func (c *statusCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.rows
 	out <- c.age
 	out <- c.state
+	out <- c.triggers
 	out <- c.window
 	out <- c.condition
 }
@@ -106,6 +108,7 @@ func (c *statusCollector) Collect(out chan<- prometheus.Metric) {
 		if s.Disabled {
 			continue
 		}
+		gauge(c.triggers, float64(s.WaitsTriggers), s.Name)
 		gauge(c.window, float64(s.Window), s.Name)
 		for _, condition := range []string{"well", conditionSlow, conditionStuck} {
 			value := 0.0

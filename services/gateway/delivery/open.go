@@ -23,6 +23,7 @@ type Options struct {
 	Registry prometheus.Registerer // nil: no metrics
 	Pushers  []Pusher              // those that are enabled
 	Tracer   trace.Tracer          // of the attempts at traced requests; nil: no spans
+	Triggers Triggers              // for plugins that need them; nil: no such plugin runs
 
 	DeadLettersMaxBytes int64            // of each pusher; 0: no limit
 	OrgMaxBacklog       int64            // rows of one org that may wait for a pusher; 0: no limit
@@ -35,6 +36,7 @@ type Delivery struct {
 	store          *store
 	log            hclog.Logger
 	tracer         trace.Tracer // nil: no spans
+	triggers       Triggers     // nil: none are looked up
 	now            func() time.Time
 	maxLetterBytes int64
 	orgMaxBacklog  int64
@@ -66,7 +68,7 @@ type Delivery struct {
 
 // Open loads the cursors and decides where each pusher starts. Nothing is sent before Run.
 func Open(ctx context.Context, o Options) (*Delivery, error) {
-	d := &Delivery{journal: o.Journal, log: o.Log, tracer: o.Tracer, now: o.Now, maxLetterBytes: o.DeadLettersMaxBytes, orgMaxBacklog: o.OrgMaxBacklog,
+	d := &Delivery{journal: o.Journal, log: o.Log, tracer: o.Tracer, triggers: o.Triggers, now: o.Now, maxLetterBytes: o.DeadLettersMaxBytes, orgMaxBacklog: o.OrgMaxBacklog,
 		dirty: make(chan struct{}, 1), over: make(chan struct{}), change: make(chan struct{}, 1),
 		leaving: make(map[string]*chain), stocks: make(map[string]*stock)}
 	d.roster.Store(&[]*chain{})

@@ -97,6 +97,10 @@ func (c *chain) sendSuspect(now time.Time) {
 				s.lane.hold(p, time.Time{})
 				continue
 			}
+			if !c.equip(&p) { // the plugin that came in its place wants what the one that ended did not
+				c.await(s.lane, p)
+				continue
+			}
 			b.add(p)
 			tooLarge = tooLarge || p.rowsWithin(lim.hard) < p.Len()
 		}

@@ -129,6 +129,9 @@ func (c *chain) progress(ctx context.Context, f *protocol.Frame) (Progress, erro
 			p.Attempts, p.LastError = tried.tries, tried.reason
 		}
 	}
+	if p.LastError == "" && settled < f.Len() {
+		p.LastError = c.waitReason(f.UUID)
+	}
 	c.mu.Unlock()
 
 	stored, err := c.d.store.notes(ctx, c.Name, from, to)

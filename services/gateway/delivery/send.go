@@ -29,6 +29,8 @@ type session struct {
 	sent     atomic.Uint64 // seq of the last batch given to Send
 	finished chan struct{} // closed when the chain is done with it
 
+	needsTrigger bool // each frame is to carry the trigger of its uuid
+
 	seq      uint64    // of the last batch put into the outbox
 	through  uint64    // acknowledged
 	window   int       // that the plugin wants; 0: it said nothing
@@ -82,7 +84,8 @@ func (c *chain) converse(ctx context.Context) (*session, error) {
 		cancel()
 		return nil, err
 	}
-	s := &session{Session: stream, limits: stream.Limits(), outbox: make(chan *protocol.Batch, min(c.Window, maxWindow)+1), finished: make(chan struct{})}
+	s := &session{Session: stream, limits: stream.Limits(), needsTrigger: stream.NeedsTrigger() && c.d.triggers != nil,
+		outbox: make(chan *protocol.Batch, min(c.Window, maxWindow)+1), finished: make(chan struct{})}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stream.Close()
@@ -165,6 +168,9 @@ func (c *chain) tell(e event) bool {
 func (c *chain) opened(s *session, now time.Time) {
 	s.progress, s.advanced = now, now
 	c.session = s
+	if !s.needsTrigger {
+		c.untriggered(now)
+	}
 	if c.stopping {
 		c.retire(now, 0)
 	}

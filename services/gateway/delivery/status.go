@@ -36,7 +36,7 @@ func (c *chain) status() Status {
 	s := Status{Name: c.Name, Paused: c.paused, Blocked: c.blocked(), Cursor: c.settled.cursor, DeliveredTotal: c.totals.delivered,
 		SkippedTotal: c.totals.skipped, DeadTotal: c.totals.dead, RowsPerSecond: c.rate.perSecond(time.Now()), LastError: c.lastErr}
 	s.Condition, s.ConditionReason = c.condition()
-	s.Window = c.window()
+	s.Window, s.WaitsTriggers = c.window(), len(c.look.open)
 	c.mu.Unlock()
 	c.d.lag(&s)
 	return s
@@ -69,6 +69,8 @@ func (c *chain) blocked() string {
 		return "waiting for the plugin"
 	case len(c.suspects) > 0:
 		return "searching for the row that ends the plugin"
+	case c.look.trouble != "" && len(c.look.open) > 0 && len(c.inflight) == 0:
+		return "rows wait for their trigger: " + c.look.trouble
 	}
 	return ""
 }
