@@ -14,7 +14,7 @@ TOOLS   := $(CURDIR)/.cache/bin
 SOURCES := host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 
-SERVICES      ?= postgres redis pgbouncer minisign
+SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka s3 minisign
 FUZZTIME      ?= 1m
 SOAK          ?= 15m
 FUZZ_PACKAGES ?= $(SOURCES)
@@ -71,7 +71,7 @@ fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it
 
 .PHONY: bench
 bench: build ## the figures of deploy/BENCHMARKS.md, with the noise floor of this machine
-	@deploy/services run postgres -- go run ./host/bench
+	@deploy/services run postgres mysql kafka s3 -- go run ./host/bench
 
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names
@@ -101,7 +101,7 @@ vuln: ## known vulnerabilities in what we import, when the database can be reach
 		else exit 1; fi
 
 .PHONY: services
-services: ## start PostgreSQL, PgBouncer and Redis for tests, on free ports; deploy/services stop ends them
+services: ## start the real servers that tests need, on free ports; deploy/services stop ends them
 	@deploy/services start $(SERVICES)
 
 .PHONY: clean

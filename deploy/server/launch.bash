@@ -1,0 +1,59 @@
+# How a server without a daemon mode of its own is run; read by deploy/services. A server's file defines, for its NAME:
+# shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
+#   configure_NAME    writes its configuration into $home, for $port; called before every launch
+#   command_NAME      prints its command line, one word a line; it runs in the foreground, in $home
+#   ready_NAME        tells whether the server that we launched answers now
+#   env_NAME          prints its lines of DIR/env
+# and, where something is to be made once, prepare_NAME. $home, $port and $secret are set for all of them; the log is
+# $home/server.log, of this launch alone.
+
+# settings NAME sets home, port and secret of a server that was started before.
+settings() {
+  home=$(<"$dir/state/$1.home")
+  port=$(<"$dir/state/$1.port")
+  secret=$(<"$home/secret")
+}
+
+# begin NAME starts a server anew, on a free port.
+begin() {
+  local name=$1 home port secret try
+  home=$(make_home "$name")
+  random_hex | write_as_server "$home/secret"
+  secret=$(<"$home/secret")
+  if declare -F "prepare_$name" >/dev/null; then "prepare_$name"; fi
+  for ((try = 0; try < 10; try++)); do
+    port=$(free_port)
+    printf '%s' "$port" >"$dir/state/$name.port"
+    if launch "$name"; then
+      "env_$name" >"$dir/state/$name.env"
+      return
+    fi
+    grep -qiE 'in use|eaddrinuse|errno: 98' "$home/server.log" || die "$name did not start: $(tail -n 20 "$home/server.log")"
+  done
+  die "$name found no free port in $try tries"
+}
+
+# launch NAME runs the command as the leader of a session of its own, and waits until it answers.
+launch() {
+  local name=$1 turn
+  local -a words as=()
+  "configure_$name"
+  mapfile -t words < <("command_$name")
+  [[ -z $server_user ]] || as=(setpriv "--reuid=$server_user" "--regid=$(id -g "$server_user")" --clear-groups)
+  rm -f -- "$home/pid" "$home/server.log"
+  : | write_as_server "$home/server.log"
+  (cd "$home" && HOME=$home exec setsid "${as[@]}" "${words[@]}" </dev/null >>"$home/server.log" 2>&1 9>&-) &
+  printf '%s\n' "$!" >"$home/pid"
+  disown
+  record "$name" "$home/pid" || return 1
+  for ((turn = 0; turn < 1200; turn++)); do
+    if "ready_$name" 2>/dev/null; then return; fi
+    running "$name" || return 1
+    sleep 0.05
+  done
+  say "$name does not answer"
+  return 1
+}
+
+# said TEXT: is the line in the log of this launch? An answer on the port could be another program's.
+said() { grep -qF -- "$1" "$home/server.log"; }

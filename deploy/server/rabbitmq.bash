@@ -1,0 +1,30 @@
+# RabbitMQ, one node with a name, a folder and an epmd of its own. Read by deploy/services.
+# shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
+
+configure_rabbitmq() {
+  write_as_server "$home/rabbitmq.conf" <<CONF
+listeners.tcp.1 = 127.0.0.1:$port
+default_user = rivergate
+default_pass = $secret
+max_message_size = 1048576
+log.file = false
+log.console = true
+log.console.level = info
+CONF
+  printf '[].\n' | write_as_server "$home/plugins"
+  [[ -s $home/epmd.port ]] || { free_port >"$home/epmd.port"; free_port >"$home/dist.port"; }
+  # epmd in the foreground and in our session: the node finds it there and starts none that would outlive it.
+  write_as_server "$home/run" <<RUN
+export RABBITMQ_MNESIA_BASE=$home/mnesia RABBITMQ_LOG_BASE=$home/log RABBITMQ_CONFIG_FILE=$home/rabbitmq.conf
+export RABBITMQ_ENABLED_PLUGINS_FILE=$home/plugins RABBITMQ_PID_FILE=$home/node.pid
+export RABBITMQ_NODENAME=rivergate-$(<"$home/epmd.port")@localhost
+export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$(<"$home/epmd.port") RABBITMQ_DIST_PORT=$(<"$home/dist.port")
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}"
+epmd &
+exec /usr/lib/rabbitmq/bin/rabbitmq-server
+RUN
+}
+
+command_rabbitmq() { printf '%s\n' /bin/sh "$home/run"; }
+ready_rabbitmq() { said 'Server startup complete'; }
+env_rabbitmq() { printf 'RIVERGATE_TEST_AMQP_URL=amqp://rivergate:%s@127.0.0.1:%s/\n' "$secret" "$port"; }
