@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/rivergate/rivergate/plugins/internal/columns"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -89,7 +90,7 @@ func (f format) appendTuple(to []byte, row sdk.Row, instant []byte) []byte {
 	}
 	to = append(appendLength(to, len(instant)), instant...)
 	data := row.JSON()
-	if f.columns[0].sqlType == "jsonb" {
+	if f.Columns[0].Type == "jsonb" {
 		return append(append(appendLength(to, len(data)+1), jsonbVersion), data...)
 	}
 	return append(appendLength(to, len(data)), data...)
@@ -114,19 +115,14 @@ func (t *target) appendLine(line []byte, row sdk.Row, instant []byte) ([]byte, e
 	}
 	line = append(line, '\t')
 	line = append(line, instant...)
-	if len(t.columns) == 1 && t.columns[0].member == wholeRow {
+	if t.WholeRowOnly() {
 		line = appendEscaped(append(line, '\t'), row.JSON())
 		return append(line, '\n'), nil
 	}
-	values := make([]sdk.Value, len(t.columns))
-	for member, value := range row.Fields() {
-		for _, i := range t.byMember[member] {
-			values[i] = value
-		}
-	}
-	for i, c := range t.columns {
+	values := t.Values(row)
+	for i, c := range t.Columns {
 		line = append(line, '\t')
-		if c.member == wholeRow {
+		if c.Member == columns.WholeRow {
 			line = appendEscaped(line, row.JSON())
 			continue
 		}
@@ -135,15 +131,15 @@ func (t *target) appendLine(line []byte, row sdk.Row, instant []byte) ([]byte, e
 			continue
 		}
 		text := values[i].Raw()
-		if !c.json() {
+		if !c.JSON() {
 			text = []byte(values[i].String())
 		}
-		if len(text) == 0 && t.emptyAsNull && !c.text() {
+		if len(text) == 0 && t.emptyAsNull && !c.Text() {
 			line = append(line, `\N`...)
 			continue
 		}
 		if bytes.IndexByte(text, 0) >= 0 {
-			return nil, fmt.Errorf("member %q holds \\u0000, which PostgreSQL cannot store", c.member)
+			return nil, fmt.Errorf("member %q holds \\u0000, which PostgreSQL cannot store", c.Member)
 		}
 		line = appendEscaped(line, text)
 	}

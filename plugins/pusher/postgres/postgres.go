@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
+	"github.com/rivergate/rivergate/plugins/internal/columns"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -53,18 +54,18 @@ func (p *Postgres) Open(_ context.Context, env sdk.Env) error {
 	p.config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
 	}
-	schema, name, err := parseTable(p.Table)
+	schema, name, err := columns.ParseTable(p.Table, "schema", checkIdentifier)
 	if err != nil {
 		return sdk.FieldError("table", err)
 	}
-	columns, err := parseColumns(p.Columns)
+	mapped, err := columns.Parse(p.Columns, checkIdentifier)
 	if err != nil {
 		return sdk.FieldError("columns", err)
 	}
-	if len(columns) == 0 {
-		columns = []column{{name: "data", member: wholeRow, sqlType: string(p.JSON)}}
+	if len(mapped) == 0 {
+		mapped = []columns.Column{{Name: "data", Member: columns.WholeRow, Type: string(p.JSON)}}
 	}
-	p.target = newTarget(schema, name, columns, p.EmptyAsNull)
+	p.target = newTarget(schema, name, columns.NewMapping(mapped), p.EmptyAsNull)
 	p.format = format{target: &p.target}
 	return nil
 }

@@ -412,9 +412,3 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		}
 	}
 }
-
-func TestColumnTypesMayHoldCommas(t *testing.T) {
-	columns, err := parseColumns("a=x:numeric(10,2),b=y:timestamp(3) with time zone,c=z,d=*:jsonb,e=k:f:text[],g=h:public.citext")
-	require.NoError(t, err)
-	require.Equal(t, []column{{"a", "x", "numeric(10,2)"}, {"b", "y", "timestamp(3) with time zone"}, {"c", "z", "text"}, {"d", "*", "jsonb"}, {"e", "k:f", "text[]"}, {"g", "h", "public.citext"}}, columns)
-}
