@@ -119,7 +119,7 @@ func rejection(err error, row sdk.Row) error {
 // is tried again. A table that is missing or does not fit is of that sort too: it would refuse every row there is.
 func (m *MySQL) destinationError(err error) error {
 	n := number(err)
-	said := errors.New(words(err))
+	said := fmt.Errorf("%s: %s", m.address, words(err))
 	switch {
 	case errors.Is(err, errNoKey):
 		return sdk.RetryIn(5*time.Second, "no_key", err)

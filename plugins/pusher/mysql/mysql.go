@@ -124,7 +124,7 @@ func (m *MySQL) Health(ctx context.Context) error {
 	}
 	defer m.mu.Unlock()
 	if err := m.connected(ctx); err != nil {
-		return errors.New(words(err))
+		return fmt.Errorf("%s: %s", m.address, words(err))
 	}
 	if err := m.db.PingContext(ctx); err != nil {
 		return fmt.Errorf("ping MySQL at %s: %w", m.address, err)

@@ -62,10 +62,10 @@ func (r *Redis) Health(ctx context.Context) error {
 	return nil
 }
 
-// said puts the server's address before an error of the network, and the server's name before its own words.
+// said puts the server's address before what went wrong.
 func (r *Redis) said(err error) error {
 	if isAnswer(err) {
-		return errors.New("Redis: " + words(err))
+		return fmt.Errorf("Redis at %s: %s", r.address, words(err))
 	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
