@@ -31,21 +31,49 @@ func turbidostatRow(value func(column int) string, failure string) string {
 	return b.String()
 }
 
-func TestTheTurbidostatRelayArrivesByteForByte(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil).withFile("file")
-	w.start()
-	var rows, bodies []string
+const (
+	turbidostat = "5f2b8c01d4e97a36"
+	plateReader = "00aa11bb22cc33dd"
+)
+
+// turbidostatTraffic is a batch of that client, which carries no index at all, and its error row, with empty columns and a
+// message: the rows, and the bodies that bring them.
+func turbidostatTraffic() (rows []string, batch, bad, failure string) {
+	var bodies []string
 	for r := range 12 {
 		data := turbidostatRow(func(c int) string { return fmt.Sprintf("%d.%02d0", r, c) }, "null")
 		rows = append(rows, data)
 		bodies = append(bodies, `{"data": `+data+`}`)
 	}
-	// Its batch carries no index at all; its error row carries empty columns and a message.
-	body := `{"uuid": "5f2b8c01d4e97a36", "rows": [` + strings.Join(bodies, ", ") + `]}`
+	batch = `{"uuid": "` + turbidostat + `", "rows": [` + strings.Join(bodies, ", ") + `]}`
+	bad = turbidostatRow(func(int) string { return "" }, `"pump 2: no answer (Grüße, µ, \u00e9, \"quoted\")"`)
+	return rows, batch, bad, `{"uuid": "` + turbidostat + `", "row": {"data": ` + bad + `}}`
+}
+
+const plateRows, plateColumns = 8, 12
+
+// plateReaderTraffic is a run of that client, which reads a plate line by line and numbers its wells by column, and its error
+// row, whose index is null.
+func plateReaderTraffic() (rows []string, wells []int, batch, bad, failure string) {
+	var bodies []string
+	for i := range plateRows * plateColumns {
+		well := i/plateColumns + (i%plateColumns)*plateRows
+		data := fmt.Sprintf(`{"timeElapsed": "%d", "absorbance": "0.%04d", "error": null}`, i*7, well)
+		rows, wells = append(rows, data), append(wells, well)
+		bodies = append(bodies, fmt.Sprintf(`{"index": %d, "data": %s}`, well, data))
+	}
+	batch = `{"uuid": "` + plateReader + `", "rows": [` + strings.Join(bodies, ",") + `]}`
+	bad = `{"timeElapsed": "", "absorbance": "", "error": "lid is open"}`
+	return rows, wells, batch, bad, `{"uuid": "` + plateReader + `", "row": {"index": null, "data": ` + bad + `}}`
+}
+
+func TestTheTurbidostatRelayArrivesByteForByte(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil).withFile("file")
+	w.start()
+	rows, body, bad, failure := turbidostatTraffic()
 	w.accepted("/data/batch", body)
-	bad := turbidostatRow(func(int) string { return "" }, `"pump 2: no answer (Grüße, µ, \u00e9, \"quoted\")"`)
-	w.accepted("/data", `{"uuid": "5f2b8c01d4e97a36", "row": {"data": `+bad+`}}`)
+	w.accepted("/data", failure)
 	// After a crash of its own it sends the same batch again: that is a delivery of its own, never merged.
 	w.accepted("/data/batch", body)
 
@@ -54,7 +82,7 @@ func TestTheTurbidostatRelayArrivesByteForByte(t *testing.T) {
 	want := append(append(append([]string{}, rows...), bad), rows...)
 	require.Len(t, got, len(want))
 	for i, a := range got {
-		require.Equal(t, "5f2b8c01d4e97a36", a.UUID)
+		require.Equal(t, turbidostat, a.UUID)
 		require.Nil(t, a.Index)
 		require.Equal(t, want[i], string(a.Data), "row %d", i)
 	}
@@ -64,18 +92,9 @@ func TestThePlateReaderRelayArrivesByteForByteWithItsWells(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil).withFile("file")
 	w.start()
-	var want, bodies []string
-	var wells []int
-	const rows, columns = 8, 12
-	for wRowMajor := range rows * columns {
-		well := wRowMajor/columns + (wRowMajor%columns)*rows
-		data := fmt.Sprintf(`{"timeElapsed": "%d", "absorbance": "0.%04d", "error": null}`, wRowMajor*7, well)
-		want, wells = append(want, data), append(wells, well)
-		bodies = append(bodies, fmt.Sprintf(`{"index": %d, "data": %s}`, well, data))
-	}
-	w.accepted("/data/batch", `{"uuid": "00aa11bb22cc33dd", "rows": [`+strings.Join(bodies, ",")+`]}`)
-	failed := `{"timeElapsed": "", "absorbance": "", "error": "lid is open"}`
-	w.accepted("/data", `{"uuid": "00aa11bb22cc33dd", "row": {"index": null, "data": `+failed+`}}`)
+	want, wells, batch, failed, failure := plateReaderTraffic()
+	w.accepted("/data/batch", batch)
+	w.accepted("/data", failure)
 
 	w.caughtUp(30*time.Second, "file")
 	got := arrivals(t, w.out("file"))

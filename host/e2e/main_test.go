@@ -17,6 +17,7 @@ import (
 var pushers = []string{
 	"plugins/pusher/file",
 	"plugins/pusher/http",
+	"plugins/pusher/riffyn",
 	"plugins/testdata/witness",
 	"plugins/testdata/crash",
 	"plugins/testdata/hang",

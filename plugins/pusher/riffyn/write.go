@@ -85,13 +85,13 @@ func (d *delivery) confirm(ctx context.Context, w *write, records []*record) (fo
 	}
 	if group == "" {
 		d.log.Debug("an append without an answer did not take place", "run", w.to.run, "rows", len(w.keys))
-		if err := d.checkpoint.forget(ctx, w); err != nil {
+		if err := d.checkpoint.forget(context.WithoutCancel(ctx), w); err != nil {
 			return false, d.lost(err)
 		}
 		return false, nil
 	}
 	d.log.Debug("an append without an answer took place", "run", w.to.run, "rows", len(w.keys), "event_group", group)
-	if err := d.checkpoint.appended(ctx, w, group, events); err != nil {
+	if err := d.checkpoint.appended(context.WithoutCancel(ctx), w, group, events); err != nil {
 		return false, d.lost(err)
 	}
 	w.group = group
@@ -159,7 +159,7 @@ func (d *delivery) appendKeys(ctx context.Context, r *run, records []*record) (g
 	d.heard(f)
 	if f != nil {
 		if !f.doubtful {
-			if err := d.checkpoint.forget(ctx, w); err != nil {
+			if err := d.checkpoint.forget(context.WithoutCancel(ctx), w); err != nil {
 				return "", nil, d.lost(err)
 			}
 			return "", f, nil
@@ -170,7 +170,7 @@ func (d *delivery) appendKeys(ctx context.Context, r *run, records []*record) (g
 		}
 		return "", f, nil
 	}
-	if err := d.checkpoint.appended(ctx, w, group, events); err != nil {
+	if err := d.checkpoint.appended(context.WithoutCancel(ctx), w, group, events); err != nil {
 		return "", nil, d.lost(err)
 	}
 	for i, rec := range records {
@@ -233,7 +233,7 @@ func (d *delivery) fill(ctx context.Context, r *run, group string, records []*re
 			whole = append(whole, rec)
 		}
 	}
-	if err := d.checkpoint.finish(ctx, whole); err != nil {
+	if err := d.checkpoint.finish(context.WithoutCancel(ctx), whole); err != nil {
 		return d.lost(err)
 	}
 	for _, rec := range whole {
