@@ -64,6 +64,7 @@ var figures = []struct {
 	{"single", (*bench).single},
 	{"batches", (*bench).batches},
 	{"through", (*bench).through},
+	{"python", (*bench).python},
 	{"postgres", (*bench).postgres},
 	{"boundary", (*bench).boundary},
 	{"start", (*bench).pluginStart},
