@@ -73,8 +73,8 @@ func (b *bench) throughPython(ctx context.Context, blocking string) (rate float6
 	defer func() { err = errors.Join(err, unmap()) }()
 	env := map[string]string{
 		"PLUGIN_PYNULL_ENABLED": "true", "PLUGIN_PYNULL_COUNT_FILE": path, "PLUGIN_PYNULL_BLOCKING": blocking,
-		"PLUGIN_PYNULL_BATCH_ROWS": "100", "PLUGIN_PYNULL_PASS_ENV": "RIVERGATE_PYTHON_CACHE",
-		"RIVERGATE_PYTHON_CACHE": filepath.Join(b.dir, "python"),
+		"PLUGIN_PYNULL_BATCH_ROWS": "100", "PLUGIN_PYNULL_PASS_ENV": "XDG_CACHE_HOME",
+		"XDG_CACHE_HOME": b.dir,
 	}
 	err = b.withHost(ctx, env, func(h *rig.Host) error {
 		load := spec{Addr: h.Addr, Connections: connections, Rows: 100, Requests: 6000}

@@ -4,6 +4,7 @@ package python_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/plugintest/conformance"
+	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/settings"
 )
 
@@ -88,21 +90,59 @@ func TestABuiltPythonPluginKeepsTheContract(t *testing.T) {
 
 // cached keeps what the plugin unpacks out of the home of whoever runs the tests.
 func cached(o *conformance.Options) {
-	o.Env = append(o.Env, "RIVERGATE_PYTHON_CACHE="+filepath.Join(built, "cache"))
+	o.Env = append(o.Env, "XDG_CACHE_HOME="+built)
+}
+
+func TestAWrappedPusherOfTheFormerGatewayRunsUnchanged(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "rivergate-pusher-former")
+	run(t, root, filepath.Join(environment(t), "bin", "python"), "-m", "rivergate_sdk.wrap", "--output", binary, "--name", "former",
+		"plugins/testdata/pyformer/plugins/former")
+	file := filepath.Join(t.TempDir(), "pushed")
+	config := map[string]any{"file": file, "api_key": "s3cret"}
+	plugintest.Conform(t, binary, config, cached)
+
+	require.NoError(t, os.Remove(file))
+	command := exec.Command(binary)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(), "XDG_CACHE_HOME=" + built}
+	h := plugintest.Start(t, command, config)
+	outcomes := h.Deliver(
+		plugintest.Indexed(plugintest.Frame("run-1", `{"b":"1.0","a":null}`, `{"c":2}`), 4, protocol.NoIndex),
+		plugintest.Frame("run-2", `{"refuse":true}`, `{"d":4}`), plugintest.Frame("run-3", `{"e":5}`),
+	)
+	require.Len(t, outcomes, 2, "the rows of the request that raised, and no others: %+v", outcomes)
+	for i, o := range outcomes {
+		require.Equal(t, protocol.Retry, o.Class)
+		require.Equal(t, i, o.Row)
+		require.Equal(t, "ValueError: refused", o.Message)
+	}
+	pushed, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, `{"uuid": "run-1", "index": 4, "data": {"b": "1.0", "a": null}, "heading": "h"}
+{"uuid": "run-1", "index": null, "data": {"c": 2}, "heading": "h"}
+{"uuid": "run-3", "index": null, "data": {"e": 5}, "heading": "h"}
+`, string(pushed))
+
+	// What its code needs to be imported is missed under the plugin's name, before any row.
+	command = exec.Command(binary)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(), "XDG_CACHE_HOME=" + built}
+	problems := plugintest.Connect(t, command).Configure(nil)
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Reason, "PLUGIN_FORMER_API_KEY")
 }
 
 func TestAPythonPluginIsOneFileThatUnpacksIntoAFolderOfItsUserAlone(t *testing.T) {
 	binary := buildNull(t)
-	version := func(cache string, more ...string) (string, error) {
+	home, temporary := t.TempDir(), t.TempDir()
+	version := func(more ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), binary, "--version")
-		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "RIVERGATE_PYTHON_CACHE=" + cache}, more...)
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "XDG_CACHE_HOME=" + home, "TMPDIR=" + temporary}, more...)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	cache := filepath.Join(t.TempDir(), "cache")
+	cache, second := filepath.Join(home, "rivergate-python"), filepath.Join(temporary, fmt.Sprintf("rivergate-python-%d", os.Geteuid()))
 	for _, when := range []string{"first", "later"} {
 		began := time.Now()
-		out, err := version(cache)
+		out, err := version("SHIV_ROOT="+t.TempDir(), "SHIV_INTERPRETER=1") // shiv's own variables have no say
 		require.NoError(t, err, out)
 		require.Contains(t, out, "rivergate-pusher-pynull 1.0.0")
 		t.Logf("%s start: %s", when, time.Since(began).Round(time.Millisecond))
@@ -110,22 +150,21 @@ func TestAPythonPluginIsOneFileThatUnpacksIntoAFolderOfItsUserAlone(t *testing.T
 	info, err := os.Stat(cache)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	require.NoFileExists(t, second)
 
+	// What others could write is not run from: the next folder is taken, and without one it says why.
 	require.NoError(t, os.Chmod(cache, 0o777)) //nolint:gosec // what must be refused
-	out, err := version(cache)
-	require.Error(t, err)
-	require.Contains(t, out, "is open to others")
+	out, err := version()
+	require.NoError(t, err, out)
+	require.DirExists(t, second)
 
-	link := filepath.Join(t.TempDir(), "link")
-	require.NoError(t, os.Chmod(cache, 0o700)) //nolint:gosec // a folder
-	require.NoError(t, os.Symlink(cache, link))
-	out, err = version(link)
+	require.NoError(t, os.RemoveAll(second))
+	require.NoError(t, os.Symlink(home, second))
+	out, err = version()
 	require.Error(t, err)
-	require.Contains(t, out, "is not a folder")
-
-	out, err = version(cache, "SHIV_ROOT="+t.TempDir(), "SHIV_INTERPRETER=1")
-	require.NoError(t, err)
-	require.Contains(t, out, "rivergate-pusher-pynull 1.0.0", "shiv's own variables have no say")
+	require.Contains(t, out, cache+" is open to others")
+	require.Contains(t, out, second+" is not a folder")
+	require.Contains(t, out, "XDG_CACHE_HOME")
 }
 
 // everything is the Go form of the settings that describe.py declares.

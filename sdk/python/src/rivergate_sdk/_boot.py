@@ -8,7 +8,6 @@ import sysconfig
 import tempfile
 
 BUILT_FOR = (0, 0, "platform")  # build fills it in: native code is for one minor version and one platform
-CACHE = "RIVERGATE_PYTHON_CACHE"
 
 
 def main():  # type: () -> None
@@ -29,8 +28,8 @@ def right_python():  # type: () -> None
     if sys.version_info[:2] == (major, minor):
         return
     wanted = "python%d.%d" % (major, minor)
-    if os.environ.get("RIVERGATE_PYTHON_CHOSEN") != wanted:  # else the one of that name is another after all
-        os.environ["RIVERGATE_PYTHON_CHOSEN"] = wanted
+    if os.environ.get("PLUGIN_PYTHON_CHOSEN") != wanted:  # else the one of that name is another after all
+        os.environ["PLUGIN_PYTHON_CHOSEN"] = wanted
         try:
             os.execvp(wanted, [wanted] + sys.argv)
         except OSError:
@@ -59,18 +58,17 @@ def cache():  # type: () -> str
             reasons.append("%s cannot be written" % folder)
         else:
             return folder
-    end("finds no folder to unpack itself into: %s. Name one of its own with %s (handed on by PASS_ENV)" % ("; ".join(reasons), CACHE))
+    end("finds no folder to unpack itself into: %s. Set XDG_CACHE_HOME to one that its user can write, and hand it on with PLUGIN_<NAME>_PASS_ENV" % "; ".join(reasons))
     return ""
 
 
 def candidates():  # type: () -> list[str]
-    named = os.environ.get(CACHE)
-    if named:
-        return [os.path.abspath(named)]
     folders = []
-    home = os.path.expanduser("~")
-    if os.path.isabs(home) and os.path.isdir(home):
-        folders.append(os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rivergate-python"))
+    named, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
+    if os.path.isabs(named):
+        folders.append(os.path.join(named, "rivergate-python"))
+    elif os.path.isabs(home) and os.path.isdir(home):
+        folders.append(os.path.join(home, ".cache", "rivergate-python"))
     folders.append(os.path.join(tempfile.gettempdir(), "rivergate-python-%d" % os.geteuid()))
     return folders
 

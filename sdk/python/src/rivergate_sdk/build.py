@@ -74,6 +74,11 @@ def _copy(source: Path, site: Path) -> None:
         shutil.copytree(source, site, ignore=_LEFT_OUT, dirs_exist_ok=True)
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Without what tools leave behind."""
+    shutil.copytree(source, target, ignore=_LEFT_OUT)
+
+
 def _pip(site: Path, arguments: list[str], what: str) -> None:
     _run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--upgrade", "--target", str(site), *arguments],

@@ -1,0 +1,2 @@
+def heading():
+    return "former"

@@ -1,0 +1,1 @@
+HEADING = "h"
