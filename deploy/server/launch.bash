@@ -1,5 +1,6 @@
-# How a server without a daemon mode of its own is run; read by deploy/services. A server's file defines, for its NAME:
+# How a server is run; read by deploy/services. A server's file defines, for its NAME:
 # shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
+#   package[NAME]     what apt-get calls it, or get_NAME, which installs it otherwise; and has_NAME, which tells that it is there
 #   configure_NAME    writes its configuration into $home, for $port; called before every launch
 #   command_NAME      prints its command line, one word a line; it runs in the foreground, in $home
 #   ready_NAME        tells whether the server that we launched answers now
@@ -28,24 +29,29 @@ begin() {
       "env_$name" >"$dir/state/$name.env"
       return
     fi
-    grep -qiE 'in use|eaddrinuse|errno: 98' "$home/server.log" || die "$name did not start: $(tail -n 20 "$home/server.log")"
+    grep -qiE 'in use|eaddrinuse|errno: 98|cannot listen' "$home/server.log" || die "$name did not start: $(tail -n 20 "$home/server.log")"
   done
   die "$name found no free port in $try tries"
 }
 
-# launch NAME runs the command as the leader of a session of its own, and waits until it answers.
+# launch NAME runs the command as the leader of a process group of its own, and waits until it answers.
 launch() {
   local name=$1 turn
-  local -a words as=()
+  local -a words session=(setsid)
   "configure_$name"
   mapfile -t words < <("command_$name")
-  [[ -z $server_user ]] || as=(setpriv "--reuid=$server_user" "--regid=$(id -g "$server_user")" --clear-groups)
+  has setsid || session=(perl -MPOSIX -e 'POSIX::setsid(); exec @ARGV') # macOS
   rm -f -- "$home/pid" "$home/server.log"
   : | write_as_server "$home/server.log"
-  (cd "$home" && HOME=$home exec setsid "${as[@]}" "${words[@]}" </dev/null >>"$home/server.log" 2>&1 9>&-) &
-  printf '%s\n' "$!" >"$home/pid"
+  # The child itself says who it is, before it leaves our group: an interruption finds it in one place or the other.
+  (
+    cd "$home" || exit
+    printf '%s\n' "$BASHPID" >"$home/pid"
+    HOME=$home TMPDIR=$home exec "${session[@]}" "${as_user[@]}" "${words[@]}" </dev/null >>"$home/server.log" 2>&1 9>&-
+  ) &
+  local child=$!
   disown
-  record "$name" "$home/pid" || return 1
+  record "$name" "$child" || return 1
   for ((turn = 0; turn < 1200; turn++)); do
     if "ready_$name" 2>/dev/null; then return; fi
     running "$name" || return 1

@@ -1,6 +1,9 @@
 # Mosquitto. It writes its state down when it ends in good order, so SIGKILL costs what it had queued. Read by deploy/services.
 # shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
 
+package[mosquitto]=mosquitto
+has_mosquitto() { has mosquitto_passwd && PATH=$PATH:/usr/sbin has mosquitto; }
+
 prepare_mosquitto() {
   : | write_as_server "$home/passwords"
   # The tool takes the password from the file and hashes it there: it is in no process list.

@@ -1,10 +1,13 @@
 # MariaDB, with what it acknowledges on the disk. Read by deploy/services.
 # shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
 
+package[mysql]=mariadb-server
+has_mysql() { has mariadbd && has mariadb-install-db && has mariadb-admin; }
+
 prepare_mysql() {
   mkdir "$home/data"
   [[ -z $server_user ]] || chown "$server_user" "$home/data"
-  as_server mariadb-install-db --no-defaults --datadir="$home/data" --auth-root-authentication-method=normal --skip-test-db \
+  as_server env TMPDIR="$home/data" mariadb-install-db --no-defaults --datadir="$home/data" --auth-root-authentication-method=normal --skip-test-db \
     >"$home/install.log" 2>&1 || { cat "$home/install.log" >&2; die "mariadb-install-db failed"; }
 }
 

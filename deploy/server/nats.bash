@@ -1,6 +1,9 @@
 # NATS with JetStream on files. Read by deploy/services.
 # shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
 
+package[nats]=nats-server
+has_nats() { has nats-server; }
+
 configure_nats() {
   write_as_server "$home/nats.conf" <<CONF
 listen: "127.0.0.1:$port"

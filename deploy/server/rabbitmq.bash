@@ -1,6 +1,9 @@
 # RabbitMQ, one node with a name, a folder and an epmd of its own. Read by deploy/services.
 # shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
 
+package[rabbitmq]=rabbitmq-server
+has_rabbitmq() { [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] && has epmd; }
+
 configure_rabbitmq() {
   write_as_server "$home/rabbitmq.conf" <<CONF
 listeners.tcp.1 = 127.0.0.1:$port
