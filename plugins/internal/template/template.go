@@ -86,6 +86,9 @@ func (t Template) Fill(row sdk.Row, instance, plain string) string {
 	return string(b)
 }
 
+// Escape is the escaping of Fill.
+func Escape(text, plain string) string { return string(escape(nil, text, plain)) }
+
 func escape(b []byte, text, plain string) []byte {
 	const hex = "0123456789ABCDEF"
 	for i := range len(text) {

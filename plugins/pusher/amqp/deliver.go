@@ -9,25 +9,17 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/rivergate/rivergate/plugins/internal/pipelined"
 	"github.com/rivergate/rivergate/sdk"
 )
 
-var (
-	errNotTried = errors.New("the batch took longer than CONFIRM_TIMEOUT; this row was not published yet")
-	errBehind   = errors.New("an earlier row of the same uuid is to be delivered first")
-)
-
-// key is what order is kept for.
-type key struct {
-	org  uint64
-	uuid string
-}
+// errNotTried says that a batch took too long; what was not tried is tried with the next one.
+var errNotTried = errors.New("the batch took longer than CONFIRM_TIMEOUT; this row was not published yet")
 
 // delivery is one batch on its way.
 type delivery struct {
-	amqp  *AMQP
-	batch *sdk.Batch
-	held  map[key]bool // a row is to be sent again, and those behind it with it
+	*pipelined.Outcomes
+	amqp *AMQP
 }
 
 // Deliver publishes the whole batch and then waits for its confirms. When the broker closes the channel because of a row, what is
@@ -37,7 +29,7 @@ func (a *AMQP) Deliver(ctx context.Context, b *sdk.Batch) error {
 	defer a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, a.ConfirmTimeout)
 	defer cancel()
-	d := &delivery{amqp: a, batch: b, held: map[key]bool{}}
+	d := &delivery{Outcomes: pipelined.Of(b), amqp: a}
 	rows := make([]sdk.Row, 0, b.Len())
 	for row := range b.Rows() {
 		rows = append(rows, row)
@@ -45,12 +37,12 @@ func (a *AMQP) Deliver(ctx context.Context, b *sdk.Batch) error {
 	window := inFlight
 	for len(rows) > 0 {
 		if ctx.Err() != nil {
-			d.settleAll(rows, sdk.Throttle(0, errNotTried))
+			d.SettleAll(rows, sdk.Throttle(0, errNotTried))
 			return nil
 		}
 		s, err := a.connected(ctx)
 		if err != nil {
-			d.settleAll(rows, a.failure(err))
+			d.SettleAll(rows, a.failure(err))
 			return nil
 		}
 		some := rows[:min(window, len(rows))]
@@ -60,38 +52,17 @@ func (a *AMQP) Deliver(ctx context.Context, b *sdk.Batch) error {
 		case err == nil:
 			rows = rest
 		case !a.refusesRow(err):
-			d.settleAll(unsettled, a.failure(err))
-			d.settleAll(rest, a.failure(err))
+			d.SettleAll(unsettled, a.failure(err))
+			d.SettleAll(rest, a.failure(err))
 			return nil
 		case len(unsettled) == 1:
-			d.settle(unsettled[0], a.rejection(err))
+			d.Settle(unsettled[0], a.rejection(err))
 			rows, window = rest, inFlight
 		default:
 			rows, window = append(unsettled, rest...), 1
 		}
 	}
 	return nil
-}
-
-// settle notes what became of a row; nil: delivered. Rows go out in the order of the batch, so a row behind one of its uuid that comes
-// again was published after it, and comes again behind it.
-func (d *delivery) settle(row sdk.Row, err error) {
-	k := key{row.OrgID(), row.UUID()}
-	if d.held[k] {
-		err = sdk.RetryIn(0, "not_sent", errBehind)
-	}
-	var typed *sdk.Error
-	if err != nil && d.batch.Ordered && (!errors.As(err, &typed) || typed.Class != sdk.Rejected) {
-		d.held[k] = true
-	}
-	d.batch.Fail(row, err)
-	d.batch.Working()
-}
-
-func (d *delivery) settleAll(rows []sdk.Row, err error) {
-	for _, row := range rows {
-		d.settle(row, err)
-	}
 }
 
 // pending is a message that waits for its confirm; refused says why it was never published.
@@ -124,7 +95,7 @@ func (d *delivery) publish(ctx context.Context, s *session, rows []sdk.Row) (uns
 	var silent []sdk.Row
 	for _, p := range waiting {
 		if p.confirm == nil {
-			d.settle(p.row, p.refused)
+			d.Settle(p.row, p.refused)
 			continue
 		}
 		select {
@@ -134,12 +105,12 @@ func (d *delivery) publish(ctx context.Context, s *session, rows []sdk.Row) (uns
 		s.takeReturns(returned)
 		switch r, unroutable := returned[messageID(p.row)]; {
 		case p.confirm.Acked() && unroutable:
-			d.settle(p.row, d.amqp.unroutable(r))
+			d.Settle(p.row, d.amqp.unroutable(r))
 		case p.confirm.Acked():
 			d.amqp.taken = true
-			d.settle(p.row, nil)
+			d.Settle(p.row, nil)
 		case ctx.Err() == nil && !s.channel.IsClosed():
-			d.settle(p.row, errNacked)
+			d.Settle(p.row, errNacked)
 		default:
 			silent = append(silent, p.row)
 		}
