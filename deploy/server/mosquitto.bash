@@ -12,10 +12,12 @@ prepare_mosquitto() {
 }
 
 configure_mosquitto() {
+  printf 'user rivergate\ntopic readwrite #\ntopic deny denied/#\n' | write_as_server "$home/acl" # one topic that tests may not write to
   write_as_server "$home/mosquitto.conf" <<CONF
 listener $port 127.0.0.1
 allow_anonymous false
 password_file $home/passwords
+acl_file $home/acl
 persistence true
 persistence_location $home/
 max_queued_messages 0

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // broker is a connection of the test's own to a real RabbitMQ, with a name for its queues and exchanges.
 type broker struct {
 	*amqp.Channel
+	conn *amqp.Connection
 	t    testing.TB
 	url  string
 	name string
@@ -49,12 +50,13 @@ func newBroker(t testing.TB) *broker {
 	return b
 }
 
+// open connects, again after the broker was away.
 func (b *broker) open() {
 	b.t.Helper()
-	conn, err := amqp.Dial(b.url)
+	var err error
+	b.conn, err = amqp.Dial(b.url)
 	require.NoError(b.t, err)
-	b.t.Cleanup(func() { _ = conn.Close() }) // the broker may have been killed since
-	b.Channel, err = conn.Channel()
+	b.Channel, err = b.conn.Channel()
 	require.NoError(b.t, err)
 }
 
@@ -62,6 +64,7 @@ func (b *broker) close() {
 	_, err := b.QueueDelete(b.name, false, false, false)
 	require.NoError(b.t, err)
 	require.NoError(b.t, b.ExchangeDelete(b.name, false, false))
+	require.NoError(b.t, b.conn.Close())
 }
 
 // queue declares the queue of the test.
