@@ -42,6 +42,8 @@ type property struct {
 	Unit                 string          `json:"x-unit,omitempty"`
 	XMinimum             string          `json:"x-minimum,omitempty"`
 	XMaximum             string          `json:"x-maximum,omitempty"`
+	Deprecated           bool            `json:"deprecated,omitempty"`
+	Not                  *struct{}       `json:"not,omitempty"` // {}: no value at all is right
 }
 
 // Schema is the JSON Schema (2020-12) of v's configuration, a struct or a pointer to one: an object whose properties come
@@ -93,6 +95,9 @@ func (f *field) schema() (*property, error) {
 	p := &property{Description: f.text["doc"], Format: f.text["format"], Pattern: f.text["pattern"]}
 	if f.kind != kindList {
 		p.Enum = f.enum
+	}
+	if f.gone {
+		p.Deprecated, p.Not = true, new(struct{})
 	}
 	switch f.kind {
 	case kindString:

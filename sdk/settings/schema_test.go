@@ -122,6 +122,21 @@ func TestMistakesInTagsAreErrorsAndNotPanics(t *testing.T) {
 	require.NotEmpty(t, Decode("X_", nil, acme{}), "a value cannot be filled")
 }
 
+func TestASettingThatIsGoneIsRefusedWithWhatToDo(t *testing.T) {
+	schema, err := Schema(struct {
+		URL   string `config:"url"`
+		Tower string `config:"tower" gone:"true" doc:"Of former times; set RIVERGATE_TOWER."`
+	}{})
+	require.NoError(t, err)
+	require.Empty(t, Validate(schema, "PLUGIN_ACME_", json.RawMessage(`{"url":"x"}`)))
+	require.Equal(t, []Problem{{Variable: "PLUGIN_ACME_TOWER", Reason: "is refused: Of former times; set RIVERGATE_TOWER."}},
+		Validate(schema, "PLUGIN_ACME_", json.RawMessage(`{"url":"x","tower":"http://s3cret"}`)))
+	_, err = Schema(struct {
+		Tower string `config:"tower" gone:"true"`
+	}{})
+	require.ErrorContains(t, err, "says in doc what to do")
+}
+
 func TestASecretIsNeverPrinted(t *testing.T) {
 	const value = "hunter2"
 	held := struct {

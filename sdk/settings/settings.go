@@ -13,6 +13,7 @@
 //	format:"uri"              a JSON Schema format: uri, hostname, email …
 //	pattern:"^[a-z]+$"
 //	example:"out/{org}.jsonl"
+//	gone:"true"               a setting of former times: refused when it is set, with doc as the reason
 //
 // Field types: string, Secret, bool, int and int64, float64, time.Duration ("1m30s"), Bytes ("16MiB" or a number),
 // []string (comma separated), map[string]string ("a=b,c=d") and named string types.

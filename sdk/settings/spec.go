@@ -23,6 +23,7 @@ type field struct {
 	text     map[string]string // the other tags, by name
 	enum     []string
 	required bool
+	gone     bool // refused when it is set
 }
 
 type valueKind uint8
@@ -119,6 +120,16 @@ func fieldOf(sf reflect.StructField, property string) (field, error) {
 		f.required = true
 	default:
 		return f, fmt.Errorf("required:%q is neither true nor false", required)
+	}
+	switch gone := sf.Tag.Get("gone"); gone {
+	case "", "false":
+	case "true":
+		f.gone = true
+	default:
+		return f, fmt.Errorf("gone:%q is neither true nor false", gone)
+	}
+	if f.gone && (f.required || f.text["default"] != "" || f.text["doc"] == "") {
+		return f, fmt.Errorf("a field that is gone is not required, has no default, and says in doc what to do")
 	}
 	if f.required && f.text["default"] != "" {
 		return f, fmt.Errorf("a required field has no default")

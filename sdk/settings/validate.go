@@ -134,6 +134,14 @@ func (c *checker) leaves(prefix string, e *jsonschema.ValidationError, found []f
 			}
 			return found
 		}
+	case *kind.Not:
+		if len(e.InstanceLocation) == 1 {
+			name := e.InstanceLocation[0]
+			gone, _ := c.doc.lookup(c.doc.props[name], "deprecated")
+			if text, _ := c.doc.lookup(c.doc.props[name], "description"); gone == true && text != nil {
+				return append(found, finding{Problem: Problem{Variable: Variable(prefix, name), Reason: fmt.Sprintf("is refused: %s", text)}, property: name})
+			}
+		}
 	case *kind.AnyOf, *kind.OneOf:
 		if len(e.InstanceLocation) > 0 {
 			return append(found, c.either(prefix, e))

@@ -159,7 +159,7 @@ func (a *api) judge(response *http.Response) *failure {
 	case status == http.StatusNotFound:
 		return &failure{verdict: gone, err: sdk.Permanent(code, fmt.Errorf("%w (are the ids of the trigger right, and URL?)", said))}
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return &failure{verdict: unreachable, err: &sdk.Error{Class: sdk.Unauthenticated, Code: code, RetryAfter: after, Err: fmt.Errorf("%w; set API_KEY or ACCESS_TOKEN", said)}}
+		return &failure{verdict: unreachable, err: &sdk.Error{Class: sdk.Unauthenticated, Code: code, RetryAfter: after, Err: fmt.Errorf("%w; set API_KEY, and HEADER as it is a key or a token", said)}}
 	case status == http.StatusTooManyRequests:
 		return &failure{verdict: unreachable, err: &sdk.Error{Class: sdk.Throttled, Code: code, RetryAfter: after, Err: said}}
 	case status < 500 && status != http.StatusRequestTimeout:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/settings"
 )
 
 func TestRowsOfOtherSourcesAreSkipped(t *testing.T) {
@@ -174,7 +176,7 @@ func TestEachAnswerHasItsOutcome(t *testing.T) {
 				require.Contains(t, outcomes[0].Message, "because *** of it")
 				require.Equal(t, want.after, outcomes[0].RetryAfter)
 				if status == 401 || status == 403 {
-					require.ErrorContains(t, h.Health(), "set API_KEY or ACCESS_TOKEN")
+					require.ErrorContains(t, h.Health(), "set API_KEY, and HEADER")
 				}
 				require.Empty(t, h.Deliver(f), "later all is well")
 				require.Equal(t, events(2), l.Events(l.runs[0]))
@@ -196,8 +198,9 @@ func TestWrongCredentialsHoldEverything(t *testing.T) {
 
 func TestAnAccessTokenStandsInForTheKey(t *testing.T) {
 	l := newLab(t, 1)
-	delete(l.config, "api_key")
-	h := l.set("access_token", key).start()
+	l.RequireHeader("access-token")
+	all(t, l.start().Deliver(frame(l.single(), rows(1)...)), 1, sdk.Unauthenticated, "http_401")
+	h := l.set("header", "access-token", "checkpoint_dir", t.TempDir()).start()
 	require.Empty(t, h.Deliver(frame(l.single(), rows(1)...)))
 }
 
@@ -313,14 +316,10 @@ func TestConfigurationErrorsNameTheVariable(t *testing.T) {
 		config        map[string]any
 		field, reason string
 	}{
-		{map[string]any{}, "api_key", "is needed, or ACCESS_TOKEN"},
-		{map[string]any{"api_key": key, "access_token": "x"}, "access_token", "set one of them"},
 		{map[string]any{"api_key": "two\nlines"}, "api_key", "no header may hold"},
-		{map[string]any{"access_token": "two\nlines"}, "access_token", "no header may hold"},
-		{map[string]any{"api_key": key, "url": "ftp://host/v1"}, "url", "must start with http"},
+		{map[string]any{"api_key": key, "url": "https:///v1"}, "url", "must start with http"},
 		{map[string]any{"api_key": key, "url": "https://me:" + key + "@host/v1"}, "url", "hold no user"},
 		{map[string]any{"api_key": key, "checkpoint_dir": "/dev/null/x"}, "checkpoint_dir", "not a directory"},
-		{map[string]any{"api_key": key, "control_tower_url": "http://tower"}, "control_tower_url", "move the address to RIVERGATE_CONTROL_TOWER_URL and unset this one"},
 	} {
 		if c.config["checkpoint_dir"] == nil {
 			c.config["checkpoint_dir"] = t.TempDir()
@@ -330,6 +329,23 @@ func TestConfigurationErrorsNameTheVariable(t *testing.T) {
 		require.Equal(t, c.field, problems[0].Field)
 		require.Contains(t, problems[0].Reason, c.reason)
 		require.NotContains(t, problems[0].Reason, key)
+	}
+}
+
+// What the schema says is said before anything starts, by rivergate check.
+func TestTheSchemaNamesWhatIsWrong(t *testing.T) {
+	schema, err := settings.Schema(Riffyn{})
+	require.NoError(t, err)
+	for config, want := range map[string][2]string{
+		`{}`: {"API_KEY", "is required"},
+		`{"api_key":"k","header":"authorization"}`:           {"HEADER", "is none of"},
+		`{"api_key":"k","url":"ftp://host/v1"}`:              {"URL", "does not match ^https?://"},
+		`{"api_key":"k","control_tower_url":"http://tower"}`: {"CONTROL_TOWER_URL", "move the address to RIVERGATE_CONTROL_TOWER_URL and unset this one"},
+	} {
+		problems := settings.Validate(schema, "PLUGIN_RIFFYN_", json.RawMessage(config))
+		require.Len(t, problems, 1, config)
+		require.Equal(t, "PLUGIN_RIFFYN_"+want[0], problems[0].Variable)
+		require.Contains(t, problems[0].Reason, want[1])
 	}
 }
 

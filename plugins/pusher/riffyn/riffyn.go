@@ -19,13 +19,16 @@ import (
 // Unknown says what becomes of a row with a member that no property answers to.
 type Unknown string
 
+// Header is where the key goes.
+type Header string
+
 // Riffyn writes each row as one event into the run that the row's trigger names: first the value of the primary key, which
 // makes the event, then all others. A checkpoint on disk remembers how far each row is, so that one that comes again
 // continues there.
 type Riffyn struct {
-	APIKey          sdk.Secret    `config:"api_key" doc:"Key of the user in whose name rows are written, sent as header api-key. This or ACCESS_TOKEN is needed."`
-	AccessToken     sdk.Secret    `config:"access_token" doc:"Access token in place of API_KEY, sent as header access-token."`
-	URL             string        `config:"url" default:"https://api.app.riffyn.com/v1" format:"uri" doc:"Base URL of the API."`
+	APIKey          sdk.Secret    `config:"api_key" required:"true" doc:"Key of the user in whose name rows are written, or an access token."`
+	Header          Header        `config:"header" default:"api-key" enum:"api-key,access-token" doc:"Header in which API_KEY is sent: as a key, or as an access token."`
+	URL             string        `config:"url" default:"https://api.app.riffyn.com/v1" format:"uri" pattern:"^https?://" doc:"Base URL of the API."`
 	CheckpointDir   string        `config:"checkpoint_dir" default:"riffyn-checkpoint" doc:"Folder in which {instance}.db remembers what was written; it has to outlive the process. A relative path starts in the folder in which the host was started."`
 	CheckpointKeep  time.Duration `config:"checkpoint_keep" default:"720h" min:"1h" doc:"How long a row is remembered after it was last seen."`
 	RequestTimeout  time.Duration `config:"request_timeout" default:"10s" min:"10ms" max:"10m" doc:"Longest wait for one answer; keep twice of it below TIMEOUT."`
@@ -33,7 +36,7 @@ type Riffyn struct {
 	Concurrency     int           `config:"concurrency" default:"4" min:"1" max:"64" doc:"Runs that are written to at once."`
 	ActivityTTL     time.Duration `config:"activity_ttl" default:"10m" min:"1s" max:"24h" doc:"How long an activity's properties are kept before they are asked for again."`
 	UnknownMembers  Unknown       `config:"unknown_members" default:"reject" enum:"reject,ignore" doc:"What becomes of a member, not null, that no property answers to: the row is rejected, or the member left out."`
-	ControlTowerURL string        `config:"control_tower_url" doc:"Of the former gateway; refused with a hint. The host looks triggers up: RIVERGATE_CONTROL_TOWER_URL."`
+	ControlTowerURL string        `config:"control_tower_url" gone:"true" doc:"A variable of the former gateway. Here the host looks triggers up: move the address to RIVERGATE_CONTROL_TOWER_URL and unset this one."`
 
 	log        sdk.Logger
 	now        func() time.Time
@@ -53,10 +56,6 @@ var headerValue = regexp.MustCompile(`^[\t\x20-\x7e\x80-\xff]*$`)
 func (r *Riffyn) Open(_ context.Context, env sdk.Env) error {
 	r.log, r.now = env.Log, time.Now
 	var problems []error
-	if r.ControlTowerURL != "" {
-		problems = append(problems, sdk.FieldError("control_tower_url",
-			errors.New("is a variable of the former gateway: here the host looks triggers up; move the address to RIVERGATE_CONTROL_TOWER_URL and unset this one")))
-	}
 	base, err := url.Parse(r.URL)
 	switch {
 	case err != nil:
@@ -66,17 +65,8 @@ func (r *Riffyn) Open(_ context.Context, env sdk.Env) error {
 	case base.User != nil, base.RawQuery != "", base.Fragment != "":
 		problems = append(problems, sdk.FieldError("url", errors.New("must end with the path, and hold no user; the key goes into API_KEY, which is kept secret")))
 	}
-	header, secret := "Api-Key", r.APIKey.Reveal()
-	switch {
-	case r.APIKey == "" && r.AccessToken == "":
-		problems = append(problems, sdk.FieldError("api_key", errors.New("is needed, or ACCESS_TOKEN in its place")))
-	case r.APIKey != "" && r.AccessToken != "":
-		problems = append(problems, sdk.FieldError("access_token", errors.New("stands beside API_KEY; set one of them")))
-	case r.AccessToken != "":
-		header, secret = "Access-Token", r.AccessToken.Reveal()
-	}
-	if !headerValue.MatchString(secret) {
-		problems = append(problems, sdk.FieldError(strings.ReplaceAll(strings.ToLower(header), "-", "_"), errors.New("holds a character that no header may hold")))
+	if !headerValue.MatchString(r.APIKey.Reveal()) {
+		problems = append(problems, sdk.FieldError("api_key", errors.New("holds a character that no header may hold")))
 	}
 	r.path = filepath.Join(r.CheckpointDir, env.Instance+".db")
 	if err := os.MkdirAll(r.CheckpointDir, 0o750); err != nil {
@@ -87,8 +77,8 @@ func (r *Riffyn) Open(_ context.Context, env sdk.Env) error {
 	}
 	dial := min(r.RequestTimeout, 5*time.Second)
 	r.api = &api{
-		base: strings.TrimRight(base.String(), "/"), timeout: r.RequestTimeout, hidden: secret, now: r.now,
-		header: http.Header{header: {secret}, "Accept": {"application/json"}, "User-Agent": {"rivergate-pusher-riffyn/" + version}},
+		base: strings.TrimRight(base.String(), "/"), timeout: r.RequestTimeout, hidden: r.APIKey.Reveal(), now: r.now,
+		header: http.Header{http.CanonicalHeaderKey(string(r.Header)): {r.APIKey.Reveal()}, "Accept": {"application/json"}, "User-Agent": {"rivergate-pusher-riffyn/" + version}},
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:               http.ProxyFromEnvironment,

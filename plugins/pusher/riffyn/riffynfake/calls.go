@@ -2,6 +2,7 @@ package riffynfake
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,9 +35,13 @@ type handler func(r *http.Request, body []byte, at [2]string, a *activity) (Kind
 func (s *Server) call(handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
-		key, limit := s.key, s.maxBody
+		key, header, limit := s.key, s.header, s.maxBody
 		s.mu.Unlock()
-		if r.Header.Get("api-key") != key && r.Header.Get("access-token") != key {
+		given := r.Header.Get(header)
+		if header == "" {
+			given = cmp.Or(r.Header.Get("api-key"), r.Header.Get("access-token"))
+		}
+		if given != key {
 			answer(w, http.StatusUnauthorized, map[string]string{"message": "invalid credentials"})
 			return
 		}

@@ -50,6 +50,7 @@ type Fault struct {
 type Server struct {
 	mu         sync.Mutex
 	key        string
+	header     string // that the key has to come in; empty: either
 	activities map[[2]string]*activity
 	runs       map[string]*run
 	faults     []*Fault
@@ -200,6 +201,13 @@ func (s *Server) SetKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.key = key
+}
+
+// RequireHeader makes the key be accepted in that header alone.
+func (s *Server) RequireHeader(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.header = name
 }
 
 // Calls is how many calls of a kind came in with the right key, those that failed included.
