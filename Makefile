@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 TOOLS   := $(CURDIR)/.cache/bin
-SOURCES := host plugins sdk services proto
+SOURCES := deploy host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 
 SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka s3 minisign
@@ -74,13 +74,14 @@ bench: build ## the figures of deploy/BENCHMARKS.md, with the noise floor of thi
 	@deploy/services run postgres mysql kafka s3 -- go run ./host/bench
 
 .PHONY: lint
-lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names
+lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names, shellcheck
 	@files=$$(gofmt -l $(SOURCES)); [[ -z $$files ]] || { echo "not formatted (gofmt -w them):"; echo "$$files"; exit 1; }
 	@folders=$$(find $(SOURCES) -type d \( -name util -o -name utils -o -name common -o -name helper -o -name helpers -o -name pkg \)); \
 		[[ -z $$folders ]] || { echo "a folder bears the name of its subject, not:"; echo "$$folders"; exit 1; }
 	@go vet ./...
 	@deploy/tools golangci-lint
 	@$(TOOLS)/golangci-lint run
+	@deploy/services run shellcheck -- shellcheck $$(grep -lrE '^#!.*bash' deploy) deploy/server/*.bash
 
 .PHONY: proto
 proto: ## generate the Go and Python code of the plugin protocol again
