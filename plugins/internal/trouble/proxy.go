@@ -1,8 +1,13 @@
 package trouble
 
 import (
+	"crypto/tls"
+	"encoding/pem"
 	"io"
 	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -27,6 +32,23 @@ func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	return newProxy(t, listener, server)
+}
+
+// NewTLSProxy speaks TLS to the pusher, and plainly to the server; caFile is where its authority is.
+func NewTLSProxy(t testing.TB, server string) (p *Proxy, caFile string) {
+	t.Helper()
+	certified := httptest.NewTLSServer(nil) // for its certificate of 127.0.0.1
+	t.Cleanup(certified.Close)
+	caFile = filepath.Join(t.TempDir(), "ca.pem")
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw})
+	require.NoError(t, os.WriteFile(caFile, authority, 0o600))
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS12, Certificates: certified.TLS.Certificates})
+	require.NoError(t, err)
+	return newProxy(t, listener, server), caFile
+}
+
+func newProxy(t testing.TB, listener net.Listener, server string) *Proxy {
 	p := &Proxy{Address: listener.Addr().String(), server: server, listener: listener, gate: make(chan struct{})}
 	close(p.gate)
 	p.running.Go(p.serve)

@@ -339,6 +339,19 @@ func TestAServerThatIsSlowDelaysAndComesBack(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3", "2", "3"}, b.positions(), "the broker had them already")
 }
 
+func TestTLSIsSpokenAndTheServerIsVerified(t *testing.T) {
+	b := newBroker(t)
+	proxy, caFile := trouble.NewTLSProxy(t, b.host())
+	address := strings.Replace(b.through(proxy.Address), "amqp://", "amqps://", 1)
+	h := b.start(map[string]any{"url": address, "queue": b.name, "ca_file": caFile})
+	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Equal(t, []string{"1"}, b.positions())
+	outcomes := b.start(map[string]any{"url": address, "queue": b.name}).Deliver(frameAt(2, "a", `{}`))
+	require.Len(t, outcomes, 1)
+	require.Equal(t, sdk.Retry, outcomes[0].Class)
+	require.Contains(t, outcomes[0].Message, "certificate")
+}
+
 func TestAConnectionThatEndsIsReplaced(t *testing.T) {
 	b := newBroker(t)
 	proxy := trouble.NewProxy(t, b.host())

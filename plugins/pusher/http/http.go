@@ -2,20 +2,18 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/rivergate/rivergate/plugins/internal/tlsfiles"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -28,10 +26,7 @@ type HTTP struct {
 	ForwardContext bool          `config:"forward_context" default:"false" doc:"Send X-Org-ID and X-User-ID of the rows."`
 	Concurrency    int           `config:"concurrency" default:"4" min:"1" max:"256" doc:"Requests in flight at once."`
 	RequestTimeout time.Duration `config:"request_timeout" default:"10s" min:"10ms" max:"30m" doc:"Longest wait for one answer; keep twice of it below TIMEOUT."`
-	CAFile         string        `config:"ca_file" doc:"PEM file of the authorities that the server's certificate may come from, in place of the system's."`
-	CertFile       string        `config:"cert_file" doc:"PEM file of a client certificate."`
-	KeyFile        string        `config:"key_file" doc:"PEM file of its key."`
-	Insecure       bool          `config:"insecure" default:"false" doc:"Accept any server certificate. For tests."`
+	tlsfiles.Files
 
 	log     sdk.Logger
 	headers http.Header // that every request carries
@@ -69,7 +64,7 @@ func (h *HTTP) Open(_ context.Context, env sdk.Env) error {
 	if err := h.parseHeaders(); err != nil {
 		return sdk.FieldError("headers", err)
 	}
-	config, err := h.tls()
+	config, err := h.TLS()
 	if err != nil {
 		return err
 	}
@@ -125,33 +120,6 @@ func (h *HTTP) parseHeaders() error {
 		h.headers.Add(name, value)
 	}
 	return nil
-}
-
-func (h *HTTP) tls() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: h.Insecure} //nolint:gosec // INSECURE is the operator's own word
-	if h.CAFile != "" {
-		pem, err := os.ReadFile(h.CAFile)
-		if err != nil {
-			return nil, sdk.FieldError("ca_file", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, sdk.FieldError("ca_file", errors.New("holds no PEM certificate"))
-		}
-	}
-	switch {
-	case h.CertFile == "" && h.KeyFile != "":
-		return nil, sdk.FieldError("cert_file", errors.New("is needed beside KEY_FILE"))
-	case h.CertFile != "" && h.KeyFile == "":
-		return nil, sdk.FieldError("key_file", errors.New("is needed beside CERT_FILE"))
-	case h.CertFile != "":
-		certificate, err := tls.LoadX509KeyPair(h.CertFile, h.KeyFile)
-		if err != nil {
-			return nil, sdk.FieldError("cert_file", err)
-		}
-		config.Certificates = []tls.Certificate{certificate}
-	}
-	return config, nil
 }
 
 // Close lets the connections go.

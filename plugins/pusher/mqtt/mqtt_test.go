@@ -294,6 +294,19 @@ func TestAServerThatIsSlowDelaysAndComesBack(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3", "4"}, positions(b.take(4)), "the broker had those that it did not acknowledge in time")
 }
 
+func TestTLSIsSpokenAndTheServerIsVerified(t *testing.T) {
+	b := newBroker(t)
+	proxy, caFile := trouble.NewTLSProxy(t, b.host)
+	address := strings.Replace(b.through(proxy.Address), "mqtt://", "mqtts://", 1)
+	h := b.start(map[string]any{"url": address, "ca_file": caFile})
+	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Equal(t, []string{"1"}, positions(b.take(1)))
+	outcomes := b.start(map[string]any{"url": address}).Deliver(frameAt(2, "a", `{}`))
+	require.Len(t, outcomes, 1)
+	require.Equal(t, sdk.Retry, outcomes[0].Class)
+	require.Contains(t, outcomes[0].Message, "certificate")
+}
+
 func TestAConnectionThatEndsIsReplaced(t *testing.T) {
 	b := newBroker(t)
 	proxy := trouble.NewProxy(t, b.host)
