@@ -66,6 +66,7 @@ var figures = []struct {
 	{"through", (*bench).through},
 	{"python", (*bench).python},
 	{"postgres", (*bench).postgres},
+	{"mysql", (*bench).mysql},
 	{"boundary", (*bench).boundary},
 	{"start", (*bench).pluginStart},
 	{"fifty", (*bench).fifty},
@@ -112,7 +113,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	fmt.Fprintln(out, "building")
-	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres"); err != nil {
+	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql"); err != nil {
 		return err
 	}
 	if b.report, err = newReport(ctx, b.dir, *quick); err != nil {

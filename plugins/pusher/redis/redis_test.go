@@ -285,7 +285,9 @@ func TestABatchCountsWhenTheReplicasHaveIt(t *testing.T) {
 	requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "replicas") // known, and still on no replica
 	host, port, _ := strings.Cut(s.address, ":")
 	replica := alone(t, "--replicaof", host+" "+port)
-	require.Eventually(t, func() bool { return strings.Contains(s.Info(context.Background(), "replication").Val(), "state=online") }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(s.Info(context.Background(), "replication").Val(), "state=online")
+	}, 30*time.Second, 10*time.Millisecond)
 	h = s.start("replicas", 1)
 	requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Duplicate, "duplicate")
 	require.Empty(t, h.Deliver(frameAt(3, numbered(2)...)))
