@@ -33,12 +33,11 @@ prepare_kafka() {
   # The server's user may not be able to go where the repository lies.
   cp -r -- "$kafka_jars" "$home/jars"
   chmod -R a+rX "$home/jars"
-  free_port >"$home/controller.port"
 }
 
 configure_kafka() {
-  local controller
-  controller=$(<"$home/controller.port")
+  local controller # nobody else connects there, so it may change
+  controller=$(free_port)
   write_as_server "$home/server.properties" <<CONF
 process.roles=broker,controller
 node.id=1
