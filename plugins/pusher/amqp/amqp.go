@@ -40,7 +40,7 @@ type AMQP struct {
 	URL            sdk.Secret    `config:"url" required:"true" pattern:"^amqps?://[^/ ]" doc:"Where the broker is, as amqp://user:password@host:5672/vhost; amqps for TLS."`
 	Exchange       string        `config:"exchange" doc:"Exchange to publish to. Empty: the default exchange, where a routing key is the name of a queue." example:"rows"`
 	ExchangeType   ExchangeType  `config:"exchange_type" default:"existing" enum:"existing,topic,direct,fanout" doc:"Declare EXCHANGE, durable, of this type; existing: it must be there."`
-	RoutingKey     string        `config:"routing_key" doc:"Routing key, with {org}, {uuid} and {instance}. Empty: the name of QUEUE." example:"rows.{org}.{uuid}"`
+	RoutingKey     string        `config:"routing_key" pattern:"^([^{}]|\\{(org|uuid|instance)\\})*$" doc:"Routing key, with {org}, {uuid} and {instance}. Empty: the name of QUEUE." example:"rows.{org}.{uuid}"`
 	Queue          string        `config:"queue" doc:"Durable queue to declare, and to bind to EXCHANGE by BINDING_KEY. Empty: nothing is declared."`
 	QueueType      QueueType     `config:"queue_type" default:"classic" enum:"classic,quorum" doc:"Type of QUEUE."`
 	BindingKey     string        `config:"binding_key" default:"#" doc:"Binding of QUEUE to EXCHANGE."`

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -35,7 +34,7 @@ const (
 // MQTT publishes each row with QoS 1 on one connection.
 type MQTT struct {
 	URL            sdk.Secret    `config:"url" required:"true" pattern:"^mqtts?://[^/ ]" doc:"Where the broker is, as mqtt://user:password@host:1883; mqtts for TLS, port 8883."`
-	Topic          string        `config:"topic" default:"rivergate/{org}/{uuid}" doc:"Topic, with {org}, {uuid} and {instance}."`
+	Topic          string        `config:"topic" default:"rivergate/{org}/{uuid}" pattern:"^([^$+#{}]|\\{(org|uuid|instance)\\})([^+#{}]|\\{(org|uuid|instance)\\})*$" doc:"Topic, with {org}, {uuid} and {instance}; without the wildcards + and #, which are for subscriptions, and no $ in front."`
 	ClientID       string        `config:"client_id" doc:"Client identifier; the broker knows one connection by it. Empty: rivergate-, and the name of the instance."`
 	NoSubscriber   NoSubscriber  `config:"no_subscriber" default:"accept" enum:"accept,retry,reject" doc:"What becomes of a row that the broker has no subscriber for, when it says so: accept its loss, retry until there is one, or reject to the dead letters."`
 	ConnectTimeout time.Duration `config:"connect_timeout" default:"5s" min:"100ms" max:"1m" doc:"Longest wait for a connection."`
@@ -80,8 +79,8 @@ func (m *MQTT) Open(_ context.Context, env sdk.Env) error {
 	if m.topic, err = template.Parse(m.Topic); err != nil {
 		return sdk.FieldError("topic", err)
 	}
-	if err := checkTopic(m.topic.Literals(), m.Topic); err != nil {
-		return sdk.FieldError("topic", err)
+	if !printable(m.Topic) || len(m.Topic) > maxString {
+		return sdk.FieldError("topic", errors.New("holds a control character, or is too long"))
 	}
 	if m.ClientID == "" {
 		m.ClientID = "rivergate-" + template.Escape(m.instance, plain)
@@ -92,21 +91,7 @@ func (m *MQTT) Open(_ context.Context, env sdk.Env) error {
 	return nil
 }
 
-// checkTopic keeps to MQTT 5, 4.7: a topic to publish to holds no wildcard, and those that begin with $ belong to the broker.
-func checkTopic(literals, text string) error {
-	switch {
-	case strings.ContainsAny(literals, "+#"):
-		return errors.New("holds a wildcard, + or #; one can subscribe to those, not publish")
-	case strings.HasPrefix(text, "$"):
-		return errors.New("begins with $, which belongs to the broker")
-	case !printable(literals):
-		return errors.New("holds a control character, or is not UTF-8")
-	case len(literals) > maxString:
-		return fmt.Errorf("is longer than %d bytes", maxString)
-	}
-	return nil
-}
-
+// printable: a string of MQTT is UTF-8, and brokers may end the connection over a control character in it (MQTT 5, 1.5.4).
 func printable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
