@@ -6,6 +6,7 @@ require (
 	aead.dev/minisign v0.3.0
 	github.com/agext/levenshtein v1.2.3
 	github.com/eclipse/paho.golang v0.23.0
+	github.com/expr-lang/expr v1.17.8
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/gofiber/fiber/v2 v2.52.15
 	github.com/google/uuid v1.6.0

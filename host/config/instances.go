@@ -13,6 +13,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/gateway/delivery"
+	"github.com/rivergate/rivergate/services/gateway/transform"
 )
 
 // Instance is one enabled pusher. A variable is PLUGIN_<NAME>_ and the config tag in upper case; what is not declared here
@@ -157,6 +158,10 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 		in.Use = use
 	}
 	in.Pusher.Name = name
+	_, wrong := transform.New(transform.Spec{Select: in.Select, Rename: in.Rename, Filter: in.Filter})
+	for _, p := range wrong {
+		l.problem(in.Prefix+strings.ToUpper(p.Field), p.Reason, "")
+	}
 
 	switchVariable := in.Prefix + enabledSuffix[1:]
 	if err := pluginhost.CheckName(name); err != nil {

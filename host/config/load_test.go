@@ -110,14 +110,17 @@ func TestOneProblemWithOneVariable(t *testing.T) {
 		"segment over the limit": {[]string{"RIVERGATE_JOURNAL_SEGMENT_BYTES=129MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "128MiB", ""},
 		"retries upside down": {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_RETRY_MIN=1m", "PLUGIN_FILE_RETRY_MAX=1s"},
 			"PLUGIN_FILE_RETRY_MIN", "longer than PLUGIN_FILE_RETRY_MAX", ""},
-		"control tower": {[]string{"RIVERGATE_CONTROL_TOWER_URL=http://me:pa55word@tower?x=1"}, "RIVERGATE_CONTROL_TOWER_URL", "must end with its path", ""},
-		"no such org":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORGS=1,two"}, "PLUGIN_FILE_ORGS", `"two"`, ""},
-		"no such use":   {[]string{"PLUGIN_LAKE_ENABLED=true", "PLUGIN_LAKE_USE=postgre"}, "PLUGIN_LAKE_USE", "rivergate-pusher-postgre", "postgres"},
-		"short hash":    {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SHA256=abc"}, "PLUGIN_FILE_SHA256", "", ""},
-		"wrong order":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORDER=keys"}, "PLUGIN_FILE_ORDER", "key", ""},
-		"passes ours":   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_PASS_ENV=HOME,PLUGIN_FILE_PATH"}, "PLUGIN_FILE_PASS_ENV", "PLUGIN_FILE_PATH", ""},
-		"other kind":    {[]string{"PLUGIN_STORAGE_S3_ENABLED=true"}, "PLUGIN_STORAGE_S3_ENABLED", "reserved", ""},
-		"kind as name":  {[]string{"PLUGIN_ENGINE_ENABLED=true"}, "PLUGIN_ENGINE_ENABLED", "reserved", ""},
+		"control tower":                   {[]string{"RIVERGATE_CONTROL_TOWER_URL=http://me:pa55word@tower?x=1"}, "RIVERGATE_CONTROL_TOWER_URL", "must end with its path", ""},
+		"a filter":                        {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_FILTER=temperature > 20"}, "PLUGIN_FILE_FILTER", "line 1, column 1: unknown name temperature", ""},
+		"a field twice":                   {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SELECT=a,b,a"}, "PLUGIN_FILE_SELECT", `"a" is named twice`, ""},
+		"a new name that is not selected": {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SELECT=a,b", "PLUGIN_FILE_RENAME=c=d"}, "PLUGIN_FILE_RENAME", "not among the fields that SELECT keeps", ""},
+		"no such org":                     {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORGS=1,two"}, "PLUGIN_FILE_ORGS", `"two"`, ""},
+		"no such use":                     {[]string{"PLUGIN_LAKE_ENABLED=true", "PLUGIN_LAKE_USE=postgre"}, "PLUGIN_LAKE_USE", "rivergate-pusher-postgre", "postgres"},
+		"short hash":                      {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SHA256=abc"}, "PLUGIN_FILE_SHA256", "", ""},
+		"wrong order":                     {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_ORDER=keys"}, "PLUGIN_FILE_ORDER", "key", ""},
+		"passes ours":                     {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_PASS_ENV=HOME,PLUGIN_FILE_PATH"}, "PLUGIN_FILE_PASS_ENV", "PLUGIN_FILE_PATH", ""},
+		"other kind":                      {[]string{"PLUGIN_STORAGE_S3_ENABLED=true"}, "PLUGIN_STORAGE_S3_ENABLED", "reserved", ""},
+		"kind as name":                    {[]string{"PLUGIN_ENGINE_ENABLED=true"}, "PLUGIN_ENGINE_ENABLED", "reserved", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := load(t, test.environ...)
@@ -261,4 +264,18 @@ func TestEveryVariableIsDocumented(t *testing.T) {
 		require.NotEmpty(t, f.Doc, f.Variable)
 		require.Contains(t, Table([]settings.Field{f}), "`"+f.Variable+"`")
 	}
+}
+
+func TestATransformIsReadFromItsVariables(t *testing.T) {
+	cfg, problems := load(t, "PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SELECT=timeElapsed, meta.batch", "PLUGIN_FILE_RENAME=timeElapsed=t,meta.batch=b",
+		"PLUGIN_FILE_FILTER=row.od in [1, 2] and uuid != \"a,b=c\"")
+	require.Empty(t, problems)
+	in := cfg.Instance("file")
+	require.Equal(t, []string{"timeElapsed", "meta.batch"}, in.Select)
+	require.Equal(t, map[string]string{"timeElapsed": "t", "meta.batch": "b"}, in.Rename)
+	require.Equal(t, `row.od in [1, 2] and uuid != "a,b=c"`, in.Filter)
+	require.Empty(t, in.Own)
+
+	_, problems = load(t, "PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SELECT=a,a", "PLUGIN_FILE_FILTER=row.", "PLUGIN_FILE_WINDOW=many")
+	require.Len(t, problems, 3, "all at once")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -79,11 +80,12 @@ func (d *Delivery) prepare(pushers []Pusher) (map[string]*chain, error) {
 
 // sameSettings tells whether a pusher may go on as it is.
 func sameSettings(a, b *Pusher) bool {
-	if !slices.Equal(a.Orgs, b.Orgs) {
+	if !slices.Equal(a.Orgs, b.Orgs) || !slices.Equal(a.Select, b.Select) || !maps.Equal(a.Rename, b.Rename) {
 		return false
 	}
 	x, y := *a, *b
 	x.Orgs, y.Orgs, x.Destination, y.Destination = nil, nil, nil, nil
+	x.Select, y.Select, x.Rename, y.Rename = nil, nil, nil, nil
 	return reflect.DeepEqual(x, y)
 }
 

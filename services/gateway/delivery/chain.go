@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/gateway/transform"
 )
 
 // drainGrace is how long a stop waits for acknowledgements of what is in flight.
@@ -28,8 +29,9 @@ type chain struct {
 	noise   *noise
 	metrics *pusherMetrics
 	orgs    map[uint64]struct{} // nil: all
-	start   uint64              // first position that was meant for this pusher
-	stock   *stock              // dead letters kept
+	shape   *transform.Transform
+	start   uint64 // first position that was meant for this pusher
+	stock   *stock // dead letters kept
 
 	leave  chan struct{}      // closed by finish: end in good order
 	cancel context.CancelFunc // as when Run ends; set by launch, as ended
@@ -41,12 +43,12 @@ type chain struct {
 	perOrg  sync.Map     // org → *atomic.Int64, the same; only when there is a limit per org
 	ahead   ahead        // rows read and not settled
 
-	wake     chan struct{}         // something changed outside
-	chunks   chan []protocol.Frame // from the reader
-	sessions chan *session         // from the connector
-	events   chan event            // from the session's receiver and sender
-	replays  chan struct{}         // there may be rows to replay
-	replayed chan struct{}         // a round of replays is over
+	wake     chan struct{}   // something changed outside
+	chunks   chan []incoming // from the reader
+	sessions chan *session   // from the connector
+	events   chan event      // from the session's receiver and sender
+	replays  chan struct{}   // there may be rows to replay
+	replayed chan struct{}   // a round of replays is over
 
 	mu        sync.Mutex
 	next      uint64 // position that the reader brings next
@@ -110,11 +112,15 @@ func newChain(d *Delivery, p Pusher) (*chain, error) {
 	case p.Start != StartNew && p.Start != StartOldest:
 		return nil, fmt.Errorf("pusher %s: start %q is neither %q nor %q", p.Name, p.Start, StartNew, StartOldest)
 	}
+	shape, err := newShape(&p)
+	if err != nil {
+		return nil, err
+	}
 	given := p
 	p.RetryMin = min(p.RetryMin, p.RetryMax)
 	c := &chain{
-		Pusher: p, given: given, leave: make(chan struct{}), gone: make(chan struct{}), d: d, log: d.log.With("pusher", p.Name), noise: newNoise(),
-		wake: make(chan struct{}, 1), chunks: make(chan []protocol.Frame, 1), sessions: make(chan *session),
+		Pusher: p, given: given, shape: shape, leave: make(chan struct{}), gone: make(chan struct{}), d: d, log: d.log.With("pusher", p.Name), noise: newNoise(),
+		wake: make(chan struct{}, 1), chunks: make(chan []incoming, 1), sessions: make(chan *session),
 		events: make(chan event, 16), replays: make(chan struct{}, 1), replayed: make(chan struct{}, 1),
 		replay: &lane{kind: laneReplay}, stock: d.stockOf(p.Name), look: lookups{more: make(chan struct{}, 1), found: make(chan finding)},
 	}
@@ -297,13 +303,14 @@ func (c *chain) allLanes() func(yield func(*lane) bool) {
 }
 
 // accept takes frames from the reader into the lanes.
-func (c *chain) accept(chunk []protocol.Frame, now time.Time) {
+func (c *chain) accept(chunk []incoming, now time.Time) {
 	for i := range chunk {
-		c.acceptFrame(&chunk[i], now)
+		c.acceptFrame(&chunk[i].Frame, chunk[i].rulings, now)
 	}
+	c.settleWaiters()
 }
 
-func (c *chain) acceptFrame(f *protocol.Frame, now time.Time) {
+func (c *chain) acceptFrame(f *protocol.Frame, rulings []ruling, now time.Time) {
 	p := piece{Frame: *f, origin: f.Position, at: now}
 	if p.Position >= c.origin.from && p.Position < c.origin.to {
 		p.origin = c.origin.from
@@ -332,14 +339,14 @@ func (c *chain) acceptFrame(f *protocol.Frame, now time.Time) {
 		return
 	}
 	if p.Position >= c.redo {
-		c.enqueue(p)
+		c.admit(p, rulings, now)
 		return
 	}
 	// Some rows here were settled before the host was restarted: only the others go out again.
 	from := p.Position
 	for _, done := range append(c.settled.within(p.Position, p.end()), span{p.end(), p.end()}) {
 		if done.from > from {
-			c.enqueue(p.slice(int(from-p.Position), int(done.from-p.Position)))
+			c.admit(p.slice(int(from-p.Position), int(done.from-p.Position)), rulings, now)
 		}
 		if done.to > done.from {
 			passed := p.slice(int(done.from-p.Position), int(done.to-p.Position))
@@ -348,7 +355,6 @@ func (c *chain) acceptFrame(f *protocol.Frame, now time.Time) {
 		}
 		from = done.to
 	}
-	c.settleWaiters()
 }
 
 func (c *chain) enqueue(p piece) { c.lanes[laneOf(p.OrgID, p.UUID, len(c.lanes))].push(p) }

@@ -85,6 +85,10 @@ type Pusher struct {
 	Orgs          []string       `config:"orgs" doc:"Organisations whose rows go to this pusher; empty: all."`
 	Start         Start          `config:"start" default:"new" enum:"new,oldest" doc:"Where a pusher begins that has no cursor: new rows only, or all that the journal holds."`
 
+	Select []string          `config:"select" doc:"Fields of a row that go to this pusher, in this order; a dot goes into an object (meta.batch), \\. is a dot in a name. Empty: the row byte for byte." example:"timeElapsed,odMeasured,meta.batch"`
+	Rename map[string]string `config:"rename" doc:"New names of fields, old=new; the old one is a path as in SELECT." example:"odMeasured=od"`
+	Filter string            `config:"filter" doc:"Rows for which this expression is false are skipped. It sees row (with the client's names), uuid, index, org, user, position, received_at and request_id. See Transforms." example:"float(row.odMeasured) > 0.5 and index != nil"`
+
 	Destination Destination `config:"-"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			retry, reject    int // of a thousand rows
 			crash, hang, lie int // of a thousand batches
 			trouble, missing int // of a thousand look-ups of triggers; -1: the plugin wants none
+			transforms       bool
 			halts, crashes   bool
 			seed             uint64
 		}
@@ -38,7 +40,7 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			crash: rapid.SampledFrom([]int{0, 20, 60}).Draw(rt, "crash"), hang: rapid.SampledFrom([]int{0, 10}).Draw(rt, "hang"),
 			lie: rapid.SampledFrom([]int{0, 20}).Draw(rt, "lie"), halts: rapid.Bool().Draw(rt, "halts"), crashes: rapid.Bool().Draw(rt, "host crashes"),
 			trouble: rapid.SampledFrom([]int{-1, 0, 300}).Draw(rt, "tower in trouble"), missing: rapid.SampledFrom([]int{0, 300}).Draw(rt, "trigger missing"),
-			seed: rapid.Uint64().Draw(rt, "seed"),
+			transforms: rapid.Bool().Draw(rt, "transforms"), seed: rapid.Uint64().Draw(rt, "seed"),
 		}
 		synctest.Test(t, func(t *testing.T) {
 			chance := &dice{rand: rand.New(rand.NewPCG(pl.seed, 1))}
@@ -81,6 +83,9 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			}
 			p := pusher("http", f)
 			p.Order, p.Window, p.BatchRows, p.RetryAttempts = pl.order, pl.window, pl.rows, 0
+			if pl.transforms { // of 30 rows, one is dropped and one fails
+				p.Filter, p.Rename = "row.n != 4 and (row.n != 5 or row.none > 1)", map[string]string{"n": "number"}
+			}
 			r := newRig(t, p)
 			defer func() { _ = r.halt() }()
 			missing := missingFor(time.Second)
@@ -143,9 +148,18 @@ func TestNoFaultLosesARowOrBreaksTheOrderOfAKey(t *testing.T) {
 			for _, frame := range frames {
 				for i := range frame.Len() {
 					at := frame.Position + uint64(i)
+					want := string(frame.Row(i))
+					if pl.transforms {
+						require.True(t, i != 5 || dead[at] && f.times(at) == 0, "position %d cannot be transformed", at)
+						want = strings.Replace(want, "n", "number", 1)
+					}
+					if pl.transforms && i == 4 {
+						require.Zero(t, f.times(at), "position %d is dropped", at)
+						continue
+					}
 					require.True(t, f.delivered[at] > 0 || dead[at], "position %d is lost", at)
 					if f.delivered[at] > 0 {
-						require.Equal(t, string(frame.Row(i)), f.data[at])
+						require.Equal(t, want, f.data[at])
 						if pl.trouble >= 0 {
 							require.Equal(t, string(triggerOf(frame.UUID)), f.trigger(at))
 						}

@@ -14,6 +14,7 @@ type piece struct {
 	origin uint64      // position of the request's first row
 	at     time.Time   // when it was queued
 	cut    bool        // Frame shares the memory of a larger one
+	grows  int         // bytes by which the transform may make each row larger
 	tried  *attempts   // nil: never failed
 	replay *replayItem // nil: from the journal; otherwise one row, from the dead letters
 }
@@ -65,7 +66,7 @@ func (p *piece) rowsWithin(room int64) int {
 	lo, hi := 0, p.Len()
 	for lo < hi {
 		mid := (lo + hi + 1) / 2
-		if int64(p.Ends[mid-1])+int64(mid)*rowOverhead <= room {
+		if int64(p.Ends[mid-1])+int64(mid)*p.perRow() <= room {
 			lo = mid
 		} else {
 			hi = mid - 1
@@ -79,7 +80,9 @@ func (p *piece) head() int64 {
 }
 
 // weight is the bytes that the piece takes in a message, at most.
-func (p *piece) weight() int64 { return p.head() + int64(len(p.Data)) + int64(p.Len())*rowOverhead }
+func (p *piece) weight() int64 { return p.head() + int64(len(p.Data)) + int64(p.Len())*p.perRow() }
+
+func (p *piece) perRow() int64 { return rowOverhead + int64(p.grows) }
 
 // queue is pieces in order, taken from the front and given back there.
 type queue struct {

@@ -44,6 +44,13 @@ func (c *chain) read(ctx context.Context) {
 func (c *chain) readFrom(ctx context.Context, position uint64) error {
 	r := c.d.journal.Read(position)
 	defer r.Close()
+	var scratch []byte
+	judge := func(f protocol.Frame) (in incoming) {
+		if in.Frame = f; c.takes(f.OrgID) {
+			in.rulings, scratch = sift(c.shape, &f, scratch)
+		}
+		return in
+	}
 	for {
 		for c.ahead.full() {
 			select {
@@ -56,14 +63,14 @@ func (c *chain) readFrom(ctx context.Context, position uint64) error {
 		if err != nil {
 			return err
 		}
-		chunk, bytes := []protocol.Frame{f}, len(f.Data)
+		chunk, bytes := []incoming{judge(f)}, len(f.Data)
 		c.ahead.add(f.Len(), len(f.Data))
 		for len(chunk) < chunkFrames && bytes < chunkBytes && !c.ahead.full() {
 			f, ok, err := r.TryNext()
 			if err != nil || !ok {
 				break // an error comes again with Next
 			}
-			chunk, bytes = append(chunk, f), bytes+len(f.Data)
+			chunk, bytes = append(chunk, judge(f)), bytes+len(f.Data)
 			c.ahead.add(f.Len(), len(f.Data))
 		}
 		select {

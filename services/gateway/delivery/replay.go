@@ -90,7 +90,7 @@ func (c *chain) replayRounds(ctx context.Context) {
 			items = items[:max(1, min(len(items), int(rate/5)))]
 		}
 		started := time.Now()
-		n := c.startReplay(items)
+		n := c.startReplay(items, c.siftReplays(ctx, items))
 		if n == 0 {
 			sleep(ctx, replayRetry)
 			continue
@@ -108,7 +108,8 @@ func (c *chain) replayRounds(ctx context.Context) {
 
 // startReplay queues a round and returns its rows. Outcomes name a row by its position: a row that this pusher still has to
 // deliver itself waits, and of two dead letters with one position the second comes in another round.
-func (c *chain) startReplay(items []replayItem) int {
+// The transform rules some out, with the reason why, by their place in items.
+func (c *chain) startReplay(items []replayItem, ruledOut map[int]string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -125,8 +126,13 @@ func (c *chain) startReplay(items []replayItem) int {
 		}
 		seen[at] = true
 		c.ahead.add(1, len(it.frame.Data))
-		c.replay.push(piece{Frame: it.frame, origin: it.origin, at: now, replay: it,
-			tried: &attempts{tries: it.attempts, epoch: c.epoch, first: it.first}})
+		p := piece{Frame: it.frame, origin: it.origin, at: now, replay: it, grows: c.shape.Growth(),
+			tried: &attempts{tries: it.attempts, epoch: c.epoch, first: it.first}}
+		if failure, out := ruledOut[i]; out {
+			c.ruleOut(&p, failure, now)
+			continue
+		}
+		c.replay.push(p)
 	}
 	c.replaying = len(seen)
 	if len(seen) > 0 {

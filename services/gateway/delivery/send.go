@@ -120,8 +120,12 @@ func (c *chain) send(s *session) {
 			if failed {
 				continue
 			}
-			s.sent.Store(b.Seq)
-			if err := s.Send(b); err != nil {
+			err := c.shapeBatch(b)
+			if err == nil {
+				s.sent.Store(b.Seq)
+				err = s.Send(b)
+			}
+			if err != nil {
 				failed = true
 				c.tell(event{session: s, sending: true, err: err})
 			}
