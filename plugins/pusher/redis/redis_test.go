@@ -296,7 +296,7 @@ func TestABatchCountsWhenTheReplicasHaveIt(t *testing.T) {
 
 func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	s := shared(t)
-	last := killnine.Deliver(t, s.config(), true)
+	last := killnine.Deliver(t, s.config())
 	seen := map[uint64]bool{}
 	for _, p := range s.positions(s.prefix + "1") {
 		require.False(t, seen[p], "position %d is there twice", p)
