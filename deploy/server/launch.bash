@@ -1,6 +1,7 @@
 # How a server is run; read by deploy/services. A server's file defines, for its NAME:
 # shellcheck disable=SC2034,SC2154 # dir, home, port and secret are set and used on both sides
-#   package[NAME]     what apt-get calls it, or get_NAME, which installs it otherwise; and has_NAME, which tells that it is there
+#   has_NAME          tells whether it is installed
+#   package[NAME]     what apt-get calls it; or get_NAME, which installs it in another way
 #   configure_NAME    writes its configuration into $home, for $port; called before every launch
 #   command_NAME      prints its command line, one word a line; it runs in the foreground, in $home
 #   ready_NAME        tells whether the server that we launched answers now
@@ -36,7 +37,7 @@ begin() {
 
 # launch NAME runs the command as the leader of a process group of its own, and waits until it answers.
 launch() {
-  local name=$1 turn
+  local name=$1 limit=$((SECONDS + 180)) # a busy machine takes a minute for Kafka
   local -a words session=(setsid)
   "configure_$name"
   mapfile -t words < <("command_$name")
@@ -52,7 +53,7 @@ launch() {
   local child=$!
   disown
   record "$name" "$child" || return 1
-  for ((turn = 0; turn < 1200; turn++)); do
+  while ((SECONDS < limit)); do
     if "ready_$name" 2>/dev/null; then return; fi
     running "$name" || return 1
     sleep 0.05
