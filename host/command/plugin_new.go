@@ -14,8 +14,8 @@ import (
 )
 
 type pluginNewOptions struct {
-	kind, module, dir, sdk string
-	skipVerify             bool
+	kind, lang, module, dir, sdk string
+	skipVerify                   bool
 }
 
 func (c *cli) pluginNewCommand() *cobra.Command {
@@ -29,11 +29,13 @@ fails is named with its output, and the folder is left as it is.
 
 ` + exitCodesHelp,
 		Example: `  rivergate plugin new acme --kind pusher --module github.com/acme/rivergate-pusher-acme
+  rivergate plugin new acme --lang python
   rivergate plugin new acme --sdk ~/src/rivergate --dir ~/src/acme`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.pluginNew(cmd.Context(), args[0], o) },
 	}
 	cmd.Flags().StringVar(&o.kind, "kind", string(protocol.KindPusher), "kind of plugin; this version knows pushers only")
+	cmd.Flags().StringVar(&o.lang, "lang", scaffold.Go, "language of the plugin: go or python")
 	cmd.Flags().StringVar(&o.module, "module", "", "path of the Go module (default example.com/rivergate-pusher-NAME)")
 	cmd.Flags().StringVar(&o.dir, "dir", "", "folder of the repository, which must be empty or not there (default rivergate-pusher-NAME)")
 	cmd.Flags().StringVar(&o.sdk, "sdk", "", "version of the SDK, or folder of a source checkout (default: what this binary was built from)")
@@ -46,7 +48,7 @@ func (c *cli) pluginNew(ctx context.Context, name string, o pluginNewOptions) er
 	var repository *scaffold.Repository
 	if err == nil {
 		repository, err = scaffold.Write(scaffold.Options{
-			Name: name, Kind: protocol.Kind(o.kind), Module: o.module, Dir: o.dir, SDK: sdk,
+			Name: name, Kind: protocol.Kind(o.kind), Lang: o.lang, Module: o.module, Dir: o.dir, SDK: sdk,
 		})
 	}
 	var refused *scaffold.Mistake
@@ -72,7 +74,11 @@ func (c *cli) pluginNew(ctx context.Context, name string, o pluginNewOptions) er
 		return c.printJSON(map[string]any{"repository": repository, "verified": !o.skipVerify, "steps": notNil(steps)})
 	}
 	if o.skipVerify {
-		fmt.Fprintf(c.Stdout, "Not verified. To do so: cd %s && go mod tidy && make lint test\n", repository.Dir)
+		first := "go mod tidy && "
+		if repository.Lang == scaffold.Python {
+			first = ""
+		}
+		fmt.Fprintf(c.Stdout, "Not verified. To do so: cd %s && %smake lint test\n", repository.Dir, first)
 		return nil
 	}
 	fmt.Fprintf(c.Stdout, "\nThe plugin builds and passes. Next:\n  cd %s\n  make run                     send it rows by hand\n  make test                    after each change\n", repository.Dir)
@@ -107,7 +113,7 @@ func (c *cli) verifyPlugin(ctx context.Context, r *scaffold.Repository, steps *[
 			fmt.Fprintf(c.Stderr, "%s\n", step.Output)
 		}
 		return &exitError{code: exitFailed, err: fmt.Errorf("the new plugin does not pass: %w", err), hint: "Its folder is left as it is: " + r.Dir}
-	case errors.Is(err, scaffold.ErrNoGo):
+	case errors.Is(err, scaffold.ErrNoGo), errors.Is(err, scaffold.ErrNoPython):
 		return &exitError{code: exitFailed, err: err, hint: "The files are written, and not verified: " + r.Dir}
 	}
 	return err

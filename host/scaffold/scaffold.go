@@ -4,10 +4,12 @@ package scaffold
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -25,10 +27,20 @@ const goVersion = "1.26.0"
 //go:embed all:templates
 var templates embed.FS
 
+//go:embed all:python
+var pythonTemplates embed.FS
+
+// The languages that a plugin can be written in here.
+const (
+	Go     = "go"
+	Python = "python"
+)
+
 // Options say what is to be written.
 type Options struct {
 	Name   string        // of the plugin: acme
 	Kind   protocol.Kind // only pushers can be written so far
+	Lang   string        // Go or Python; empty: Go
 	Module string        // of its go.mod; empty: example.com/rivergate-pusher-<name>
 	Dir    string        // of the repository; empty: rivergate-pusher-<name> in the working folder
 	SDK    SDK
@@ -44,8 +56,9 @@ func mistake(format string, args ...any) error { return &Mistake{fmt.Sprintf(for
 // Repository is what was written.
 type Repository struct {
 	Name     string   `json:"name"`
+	Lang     string   `json:"lang"`
 	Binary   string   `json:"binary"` // file name: rivergate-pusher-acme
-	Module   string   `json:"module"`
+	Module   string   `json:"module,omitempty"`
 	Dir      string   `json:"dir"`   // absolute
 	Files    []string `json:"files"` // below Dir
 	SDK      SDK      `json:"sdk"`
@@ -69,11 +82,16 @@ func Write(o Options) (*Repository, error) {
 	if err := pluginhost.CheckName(o.Name); err != nil {
 		return nil, &Mistake{err.Error()}
 	}
-	r := &Repository{Name: o.Name, Binary: pluginhost.BinaryName(o.Kind, o.Name), Module: o.Module, SDK: o.SDK}
-	if r.Module == "" {
+	r := &Repository{Name: o.Name, Lang: cmp.Or(o.Lang, Go), Binary: pluginhost.BinaryName(o.Kind, o.Name), Module: o.Module, SDK: o.SDK}
+	switch {
+	case r.Lang != Go && r.Lang != Python:
+		return nil, mistake("a plugin cannot be written in %q: only in go or python (--lang)", r.Lang)
+	case r.Lang == Python && r.Module != "":
+		return nil, mistake("--module is the path of a Go module, and a plugin in Python is none")
+	case r.Lang == Go && r.Module == "":
 		r.Module = "example.com/" + r.Binary
 	}
-	if !moduleForm.MatchString(r.Module) {
+	if r.Lang == Go && !moduleForm.MatchString(r.Module) {
 		return nil, mistake("%q cannot be the path of a Go module; such as example.com/%s can (--module)", r.Module, o.Name)
 	}
 	dir := o.Dir
@@ -121,6 +139,7 @@ func checkPlace(dir string) (warnings []string, err error) {
 type values struct {
 	Name, Type, File, Binary, Prefix, Module, Go string
 	SDKModule, SDKVersion, SDKFolder             string
+	SDKURL, SDKRelease                           string // for pip
 }
 
 func (r *Repository) values() values {
@@ -131,6 +150,11 @@ func (r *Repository) values() values {
 	}
 	if slices.Contains(taken, v.File) {
 		v.File = "pusher"
+	}
+	if r.Lang == Python {
+		v.File = pythonModule(r.Name)
+		v.SDKURL = (&url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(r.SDK.Folder, "sdk", "python"))}).String()
+		v.SDKRelease = strings.TrimPrefix(r.SDK.Version, "v")
 	}
 	if v.SDKFolder != "" {
 		v.SDKVersion = unreleased
@@ -156,6 +180,10 @@ func target(template string, v values) string {
 	switch path {
 	case "gitignore":
 		return ".gitignore"
+	case "pusher.py":
+		return v.File + ".py"
+	case "test_pusher.py":
+		return "test_" + v.File + ".py"
 	case "pusher.go":
 		return v.File + ".go"
 	case "pusher_test.go":
@@ -166,7 +194,11 @@ func target(template string, v values) string {
 
 func (r *Repository) write() error {
 	v := r.values()
-	sub, err := fs.Sub(templates, "templates")
+	sources, folder := templates, "templates"
+	if r.Lang == Python {
+		sources, folder = pythonTemplates, "python"
+	}
+	sub, err := fs.Sub(sources, folder)
 	if err != nil {
 		return fmt.Errorf("read templates: %w", err)
 	}
@@ -188,7 +220,10 @@ func (r *Repository) write() error {
 		r.Files = append(r.Files, name)
 		return writeFile(filepath.Join(r.Dir, name), text)
 	})
-	if err == nil && r.SDK.Folder != "" {
+	if err == nil && r.Lang == Python {
+		err = r.writeLicense()
+	}
+	if err == nil && r.Lang == Go && r.SDK.Folder != "" {
 		err = r.copySums()
 	}
 	if err != nil {
@@ -196,6 +231,21 @@ func (r *Repository) write() error {
 	}
 	slices.Sort(r.Files)
 	return nil
+}
+
+// pythonModule is the name of a plugin's module: one that no library of Python or of ours has.
+func pythonModule(name string) string {
+	return strings.ReplaceAll(strings.Trim(name, "-"), "-", "_") + "_pusher"
+}
+
+// writeLicense: the text is the same whatever the language.
+func (r *Repository) writeLicense() error {
+	text, err := templates.ReadFile("templates/LICENSE.tmpl")
+	if err != nil {
+		return err
+	}
+	r.Files = append(r.Files, "LICENSE")
+	return writeFile(filepath.Join(r.Dir, "LICENSE"), text)
 }
 
 // copySums starts the repository with the checksums of the SDK's checkout, so that what was verified there need not be

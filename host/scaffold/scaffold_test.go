@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -145,6 +146,8 @@ func TestWhatCannotBeMadeIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"a reserved name":       {Options{Name: "storage"}, "reserved"},
 		"a name in upper case":  {Options{Name: "Acme"}, "lower-case"},
 		"no name":               {Options{}, "not allowed"},
+		"another language":      {Options{Name: "acme", Lang: "cobol"}, "only in go or python"},
+		"a module in Python":    {Options{Name: "acme", Lang: Python, Module: "x"}, "--module"},
 		"another kind":          {Options{Name: "acme", Kind: protocol.KindStorage}, "only pushers can be written in this version"},
 		"a module that is none": {Options{Name: "acme", Module: "two words"}, "--module"},
 		"a folder in use":       {Options{Name: "acme", Dir: full}, "is not empty"},
@@ -233,4 +236,94 @@ func TestWhatTheTemplatesRepeatIsWhatTheRepositorySays(t *testing.T) {
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	require.NoError(t, err)
 	require.Contains(t, string(mod), "\ngo "+goVersion+"\n")
+}
+
+// environment is the Python environment of the checkout.
+func environment(t *testing.T) string {
+	t.Helper()
+	var said strings.Builder
+	cmd := exec.CommandContext(t.Context(), filepath.Join(checkout(t).Folder, "deploy", "python"))
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skipf("no Python environment: %v\n%s", err, said.String())
+	}
+	require.NoError(t, err, said.String())
+	return strings.TrimSpace(string(out))
+}
+
+func TestANewPythonRepositoryBuildsAndPassesItsOwnChecks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a plugin")
+	}
+	r := write(t, Options{Name: "acme-lab", Lang: Python})
+	require.Empty(t, r.Module)
+	require.Contains(t, read(t, r, "requirements-dev.txt"), "rivergate-sdk[build] @ file://"+filepath.Join(checkout(t).Folder, "sdk", "python"))
+	// The environment is the one that all tests share; its requirements count as installed.
+	require.NoError(t, os.Symlink(environment(t), filepath.Join(r.Dir, ".venv")))
+	for _, file := range []string{"requirements.txt", "requirements-dev.txt"} {
+		require.NoError(t, os.Chtimes(filepath.Join(r.Dir, file), time.Unix(1, 0), time.Unix(1, 0)))
+	}
+	var steps []string
+	err := r.Verify(t.Context(), Verification{
+		Conform: func(ctx context.Context, binary string, config map[string]any) (string, error) {
+			said, err := exec.CommandContext(ctx, binary, "--describe").Output()
+			require.NoError(t, err)
+			require.Contains(t, string(said), "acme-lab")
+			require.Contains(t, config["url"], "http://127.0.0.1:")
+			return "", nil
+		},
+		End: func(s Step) { steps = append(steps, s.Name) },
+	})
+	var step *StepError
+	if errors.As(err, &step) {
+		t.Fatalf("%v\n%s", step, step.Output)
+	}
+	require.NoError(t, err)
+	require.Equal(t, []string{"requirements", "build", "types", "tests", "conformance"}, steps)
+}
+
+func TestWithoutPythonTheMessageSaysWhatToInstall(t *testing.T) {
+	r := write(t, Options{Name: "acme", Lang: Python})
+	t.Setenv("PATH", t.TempDir())
+	err := r.Verify(t.Context(), Verification{})
+	require.ErrorIs(t, err, ErrNoPython)
+	require.ErrorContains(t, err, "apt-get install python3 python3-venv")
+	_, err = Wrap(t.Context(), Wrapping{Folder: former(t), SDK: checkout(t)})
+	require.ErrorIs(t, err, ErrNoPython)
+}
+
+// former is the folder of a pusher as the former gateway had them.
+func former(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(checkout(t).Folder, "plugins", "testdata", "pyformer", "plugins", "former")
+}
+
+func TestAFolderOfTheFormerGatewayBecomesAPlugin(t *testing.T) {
+	environment(t)
+	output := filepath.Join(t.TempDir(), "rivergate-pusher-former")
+	wrapped, err := Wrap(t.Context(), Wrapping{Folder: former(t), Output: output, Version: "1.2.3", Variables: []string{"PLUGIN_FORMER_MORE"}, SDK: checkout(t)})
+	require.NoError(t, err)
+	require.Equal(t, "former", wrapped.Name)
+	require.Contains(t, wrapped.Said, "PLUGIN_FORMER_API_KEY, PLUGIN_FORMER_FILE, PLUGIN_FORMER_MORE")
+	said, err := exec.CommandContext(t.Context(), output, "--version").CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	require.Contains(t, string(said), "rivergate-pusher-former 1.2.3")
+}
+
+func TestWhatIsNoFolderOfTheFormerGatewayIsRefused(t *testing.T) {
+	empty := t.TempDir()
+	_, err := Wrap(t.Context(), Wrapping{Folder: empty, SDK: checkout(t)})
+	require.ErrorContains(t, err, "there is no pusher.py in "+empty)
+
+	environment(t)
+	folder := filepath.Join(empty, "lab")
+	require.NoError(t, os.Mkdir(folder, 0o700))
+	for text, want := range map[string]string{"class Other: pass\n": "has no class Pusher", "print 1\n": "is no Python of this version"} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "pusher.py"), []byte(text), 0o600))
+		_, err = Wrap(t.Context(), Wrapping{Folder: folder, Output: filepath.Join(empty, "out"), Version: "1.0.0", SDK: checkout(t)})
+		var step *StepError
+		require.ErrorAs(t, err, &step)
+		require.Contains(t, step.Output, want)
+	}
 }

@@ -52,25 +52,15 @@ func (r *Repository) Verify(ctx context.Context, v Verification) error {
 	}
 	// It is a repository of its own, whatever workspace lies around it.
 	v.Environ = append(slices.Clone(v.Environ), "GOWORK=off")
-	tool, err := exec.LookPath("go")
+	steps := r.goSteps
+	if r.Lang == Python {
+		steps = r.pythonSteps
+	}
+	proofs, err := steps(ctx, v)
 	if err != nil {
-		return fmt.Errorf("%w: install Go %s or later (https://go.dev/dl), or write the repository with --skip-verify", ErrNoGo, goVersion)
+		return err
 	}
-	binary := filepath.Join(r.Dir, "bin", r.Binary)
-	run := func(name string, args ...string) func() (string, error) {
-		return func() (string, error) { return v.command(ctx, r.Dir, name, args...) }
-	}
-	for _, step := range []struct {
-		name string
-		do   func() (output string, err error)
-	}{
-		{"go mod tidy", run(tool, "mod", "tidy")},
-		{"go build", run(tool, "build", "-trimpath", "-o", binary, ".")},
-		{"go vet", run(tool, "vet", "./...")},
-		{"gofmt", func() (string, error) { return v.format(ctx, r.Dir) }},
-		{"go test", run(tool, "test", "-short", "./...")},
-		{"conformance", func() (string, error) { return v.conform(ctx, binary) }},
-	} {
+	for _, step := range proofs {
 		if v.Begin != nil {
 			v.Begin(step.name)
 		}
@@ -87,6 +77,31 @@ func (r *Repository) Verify(ctx context.Context, v Verification) error {
 		}
 	}
 	return nil
+}
+
+// proof is what one step does.
+type proof struct {
+	name string
+	do   func() (output string, err error)
+}
+
+func (r *Repository) goSteps(ctx context.Context, v Verification) ([]proof, error) {
+	tool, err := exec.LookPath("go")
+	if err != nil {
+		return nil, fmt.Errorf("%w: install Go %s or later (https://go.dev/dl), or write the repository with --skip-verify", ErrNoGo, goVersion)
+	}
+	binary := filepath.Join(r.Dir, "bin", r.Binary)
+	run := func(name string, args ...string) func() (string, error) {
+		return func() (string, error) { return v.command(ctx, r.Dir, name, args...) }
+	}
+	return []proof{
+		{"go mod tidy", run(tool, "mod", "tidy")},
+		{"go build", run(tool, "build", "-trimpath", "-o", binary, ".")},
+		{"go vet", run(tool, "vet", "./...")},
+		{"gofmt", func() (string, error) { return v.format(ctx, r.Dir) }},
+		{"go test", run(tool, "test", "-short", "./...")},
+		{"conformance", func() (string, error) { return v.conform(ctx, binary) }},
+	}, nil
 }
 
 func (v Verification) command(ctx context.Context, dir, name string, args ...string) (string, error) {
