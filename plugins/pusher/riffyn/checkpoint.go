@@ -186,6 +186,10 @@ func (c *checkpoint) find(ctx context.Context, records []*record, now time.Time)
 // begin notes that the keys of these rows are about to be appended; durable on return.
 func (c *checkpoint) begin(ctx context.Context, to target, act *activity, records []*record, now time.Time) (*write, error) {
 	w := &write{to: to, resource: act.resource, property: act.properties[0].id, sentAt: now}
+	keys := make([][3]any, len(records))
+	for i, r := range records {
+		keys[i] = [3]any{r.row.Position(), print(r.row), r.key}
+	}
 	err := c.change(ctx, func(tx *sql.Tx) error {
 		made, err := tx.ExecContext(ctx, `INSERT INTO writes (experiment, activity, run, resource, property, sent_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 			to.experiment, to.activity, to.run, w.resource, w.property, now.UnixMilli(), now.UnixMilli())
@@ -195,17 +199,13 @@ func (c *checkpoint) begin(ctx context.Context, to target, act *activity, record
 		if w.id, err = made.LastInsertId(); err != nil {
 			return err
 		}
-		insert, err := tx.PrepareContext(ctx, `INSERT OR REPLACE INTO rows (position, print, write, number, key) VALUES (?, ?, ?, ?, ?)`)
+		list, err := json.Marshal(keys)
 		if err != nil {
 			return err
 		}
-		defer insert.Close()
-		for i, r := range records {
-			if _, err := insert.ExecContext(ctx, int64(r.row.Position()), print(r.row), w.id, i, r.key); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err = tx.ExecContext(ctx, `INSERT OR REPLACE INTO rows (position, print, write, number, key)
+			SELECT value ->> 0, value ->> 1, ?, key, value ->> 2 FROM json_each(?)`, w.id, string(list))
+		return err
 	})
 	return w, err
 }
@@ -250,18 +250,17 @@ func (c *checkpoint) appended(ctx context.Context, w *write, group string, event
 
 // finish notes that all values of the rows are in the run; durable on return.
 func (c *checkpoint) finish(ctx context.Context, records []*record) error {
+	positions := make([]uint64, len(records))
+	for i, r := range records {
+		positions[i] = r.row.Position()
+	}
+	list, err := json.Marshal(positions)
+	if err != nil {
+		return err
+	}
 	return c.change(ctx, func(tx *sql.Tx) error {
-		update, err := tx.PrepareContext(ctx, `UPDATE rows SET done = 1, key = '', event = '' WHERE position = ?`)
-		if err != nil {
-			return err
-		}
-		defer update.Close()
-		for _, r := range records {
-			if _, err := update.ExecContext(ctx, int64(r.row.Position())); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := tx.ExecContext(ctx, `UPDATE rows SET done = 1, key = '', event = '' WHERE position IN (SELECT value FROM json_each(?))`, string(list))
+		return err
 	})
 }
 

@@ -101,7 +101,7 @@ func TestDefect7AFailureInOneWellDuplicatesNothingInTheOthers(t *testing.T) {
 }
 
 func TestDefect8ACallThatHangsIsGivenUp(t *testing.T) {
-	l := newLab(t, 1).set("request_timeout", "500ms")
+	l := newLab(t, 1).set("request_timeout", "1s")
 	h := l.start()
 	f := frame(l.single(), rows(2)...)
 	for _, kind := range []riffynfake.Kind{riffynfake.Activity, riffynfake.Append, riffynfake.Raw, riffynfake.Fill} {

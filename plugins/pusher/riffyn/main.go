@@ -11,6 +11,7 @@ var plugin = sdk.Plugin{
 	Author:       "Rivergate",
 	Summary:      "Writes rows into the runs of Riffyn Nexus experiments, well by well.",
 	NeedsTrigger: true,
+	MaxBatchRows: 1000, // a call with as many keys is large enough
 	Pusher:       func() sdk.Pusher { return new(Riffyn) },
 }
 
