@@ -33,18 +33,25 @@ prepare_kafka() {
   # The server's user may not be able to go where the repository lies.
   cp -r -- "$kafka_jars" "$home/jars"
   chmod -R a+rX "$home/jars"
+  free_port >"$home/sasl.port"
 }
 
 configure_kafka() {
-  local controller # nobody else connects there, so it may change
+  local controller sasl # nobody else connects to the first, so it may change
   controller=$(free_port)
+  sasl=$(<"$home/sasl.port")
   write_as_server "$home/server.properties" <<CONF
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,SASL_PLAINTEXT://127.0.0.1:$sasl,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SASL_PLAINTEXT://127.0.0.1:$sasl
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_rivergate="$secret";
+listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$home/log
 num.partitions=2
 auto.create.topics.enable=false
@@ -58,10 +65,15 @@ group.initial.rebalance.delay.ms=0
 CONF
   [[ ! -d $home/log ]] || return 0
   local -a words
-  mapfile -t words < <(java_kafka kafka.tools.StorageTool format --ignore-formatted -t cml2ZXJnYXRlLXRlc3RzMA -c "$home/server.properties")
+  mapfile -t words < <(java_kafka kafka.tools.StorageTool format --ignore-formatted \
+    --add-scram "SCRAM-SHA-256=[name=rivergate,password=$secret]" --add-scram "SCRAM-SHA-512=[name=rivergate,password=$secret]" -t cml2ZXJnYXRlLXRlc3RzMA -c "$home/server.properties")
   as_server "${words[@]}" >"$home/format.log" 2>&1 || { cat "$home/format.log" >&2; die "kafka's storage could not be formatted"; }
 }
 
 command_kafka() { java_kafka kafka.Kafka "$home/server.properties"; }
 ready_kafka() { said 'Kafka Server started'; }
-env_kafka() { printf 'RIVERGATE_TEST_KAFKA_BROKERS=127.0.0.1:%s\n' "$port"; }
+env_kafka() {
+  printf 'RIVERGATE_TEST_KAFKA_BROKERS=127.0.0.1:%s\n' "$port"
+  # With Docker there is no second listener, and the tests that log in are skipped.
+  [[ ! -s $home/sasl.port ]] || printf 'RIVERGATE_TEST_KAFKA_SASL=rivergate:%s@127.0.0.1:%s\n' "$secret" "$(<"$home/sasl.port")"
+}
