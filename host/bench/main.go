@@ -67,6 +67,7 @@ var figures = []struct {
 	{"python", (*bench).python},
 	{"postgres", (*bench).postgres},
 	{"mysql", (*bench).mysql},
+	{"kafka", (*bench).kafka},
 	{"boundary", (*bench).boundary},
 	{"start", (*bench).pluginStart},
 	{"fifty", (*bench).fifty},
@@ -113,7 +114,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	fmt.Fprintln(out, "building")
-	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql"); err != nil {
+	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql", "plugins/pusher/kafka"); err != nil {
 		return err
 	}
 	if b.report, err = newReport(ctx, b.dir, *quick); err != nil {
