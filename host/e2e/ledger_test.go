@@ -80,14 +80,26 @@ func (l *ledger) answers(status int) int {
 // settle checks the ledger against what arrived and what lies in the dead letters of one pusher, and prints the counts.
 func (l *ledger) settle(t *testing.T, pusher string, arrived []arrival, dead []rig.DeadLetter) {
 	t.Helper()
-	delivered := make([]delivery, len(arrived))
-	for i, a := range arrived {
-		delivered[i] = delivery{a.id(t), a.Position}
-	}
 	buried := make([]rowID, len(dead))
 	for i, d := range dead {
 		buried[i] = rowOf(t, d.UUID, d.Data)
 	}
+	l.settleRows(t, pusher, deliveries(t, arrived), buried)
+}
+
+// deliveries are the rows of the load among what arrived, in its order.
+func deliveries(t *testing.T, arrived []arrival) []delivery {
+	t.Helper()
+	all := make([]delivery, len(arrived))
+	for i, a := range arrived {
+		all[i] = delivery{a.id(t), a.Position}
+	}
+	return all
+}
+
+// settleRows is settle for a destination of any form.
+func (l *ledger) settleRows(t *testing.T, pusher string, delivered []delivery, buried []rowID) {
+	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t.Logf("%s: %d rows accepted, %d delivered, %d dead-lettered, %d without an answer; answers by status %v",

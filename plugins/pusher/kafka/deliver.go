@@ -106,7 +106,8 @@ func (k *Kafka) produce(ctx context.Context, b *sdk.Batch, rows []sdk.Row, held 
 }
 
 // records are the rows as they travel: the key is the uuid, the value the client's bytes, what belongs to them in headers. The producer
-// may hold a record after Deliver has given it up, so it gets bytes of its own.
+// may hold a record after Deliver has given it up, so it gets bytes of its own. Its timestamp is the producer's: a topic's retention would
+// take a row that waited for days as soon as it came.
 func (k *Kafka) records(rows []sdk.Row) []*sarama.ProducerMessage {
 	records := make([]*sarama.ProducerMessage, len(rows))
 	backing := make([]sarama.ProducerMessage, len(rows))
@@ -132,7 +133,7 @@ func (k *Kafka) records(rows []sdk.Row) []*sarama.ProducerMessage {
 		}
 		backing[i] = sarama.ProducerMessage{
 			Topic: k.Topic, Key: sarama.StringEncoder(row.UUID()), Value: sarama.ByteEncoder(bytes.Clone(row.JSON())),
-			Headers: headers, Timestamp: row.ReceivedAt(), Metadata: i,
+			Headers: headers, Metadata: i,
 		}
 		records[i] = &backing[i]
 	}
