@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -66,78 +68,139 @@ func (k *Kafka) produce(ctx context.Context, b *sdk.Batch, rows []sdk.Row, held 
 		}
 		return nil
 	}
-	records, sent := k.records(rows), 0
 	answers := make([]error, len(rows))
 	answered := make([]bool, len(rows))
-	note := func(record *sarama.ProducerMessage, err error) {
-		i := record.Metadata.(int) //nolint:forcetypeassert // set by records
-		answers[i], answered[i] = err, true
+	waiting := 0
+	for i, row := range rows {
+		if held[key{row.OrgID(), row.UUID()}] {
+			answers[i], answered[i] = sdk.RetryIn(0, "not_sent", errBehind), true
+		} else {
+			waiting++
+		}
 	}
-	told := time.Now()
-	for waiting := 0; (sent < len(rows) || waiting > 0) && ctx.Err() == nil; {
-		var input chan<- *sarama.ProducerMessage
-		var next *sarama.ProducerMessage
-		if sent < len(rows) {
-			if held[key{rows[sent].OrgID(), rows[sent].UUID()}] {
-				answers[sent], answered[sent] = sdk.RetryIn(0, "not_sent", errBehind), true
-				sent++
+	// Records are made while the broker is at work on those before them.
+	var feeding sync.WaitGroup
+	compose := newComposer(k.Topic, waiting)
+	skip := slices.Clone(answered) // the loop below writes to answered
+	feeding.Go(func() {
+		for i, row := range rows {
+			if skip[i] {
 				continue
 			}
-			input, next = p.records.Input(), records[sent]
+			select {
+			case p.records.Input() <- compose.record(row, i):
+			case <-ctx.Done():
+				return
+			}
 		}
+	})
+	told := time.Now()
+	for waiting > 0 && ctx.Err() == nil {
 		select {
-		case input <- next:
-			sent++
-			waiting++
 		case r := <-p.records.Successes():
-			note(r, nil)
-			waiting--
+			answered[r.Metadata.(int)] = true //nolint:forcetypeassert // set by the composer
 		case e := <-p.records.Errors():
-			note(e.Msg, e.Err)
-			waiting--
+			i := e.Msg.Metadata.(int) //nolint:forcetypeassert // the same
+			answers[i], answered[i] = e.Err, true
 		case <-ctx.Done():
+			continue
 		}
-		if sent%256 == 0 && time.Since(told) > time.Second {
+		waiting--
+		if waiting%256 == 0 && time.Since(told) > time.Second {
 			b.Working()
 			told = time.Now()
 		}
 	}
+	feeding.Wait() // before the producer may be closed
 	return k.settle(ctx, rows, answers, answered, alone, settle)
 }
 
-// records are the rows as they travel: the key is the uuid, the value the client's bytes, what belongs to them in headers. The producer
-// may hold a record after Deliver has given it up, so it gets bytes of its own. Its timestamp is the producer's: a topic's retention would
-// take a row that waited for days as soon as it came.
-func (k *Kafka) records(rows []sdk.Row) []*sarama.ProducerMessage {
-	records := make([]*sarama.ProducerMessage, len(rows))
-	backing := make([]sarama.ProducerMessage, len(rows))
-	for i, row := range rows {
-		headers := make([]sarama.RecordHeader, 0, 7)
-		add := func(name, value string) {
-			headers = append(headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
-		}
-		add("position", strconv.FormatUint(row.Position(), 10))
-		add("org_id", strconv.FormatUint(row.OrgID(), 10))
-		add("received_at", row.ReceivedAt().Format(time.RFC3339Nano))
-		if index, ok := row.Index(); ok {
-			add("index", strconv.Itoa(index))
-		}
-		if row.UserID() != 0 {
-			add("user_id", strconv.FormatUint(row.UserID(), 10))
-		}
-		if row.RequestID() != "" {
-			add("request_id", row.RequestID())
-		}
-		if row.TraceParent() != "" {
-			add("traceparent", row.TraceParent())
-		}
-		backing[i] = sarama.ProducerMessage{
-			Topic: k.Topic, Key: sarama.StringEncoder(row.UUID()), Value: sarama.ByteEncoder(bytes.Clone(row.JSON())),
-			Headers: headers, Metadata: i,
-		}
-		records[i] = &backing[i]
+// composer makes the records of a batch as they travel: the key is the uuid, the value the client's bytes, what belongs to them in headers.
+// What the rows of a request share is written once. The producer may hold a record after Deliver has given it up, so nothing in it
+// is the batch's own. A record's timestamp is the producer's: a topic's retention would take a row that waited for days as soon as it came.
+type composer struct {
+	topic    string
+	messages []sarama.ProducerMessage
+	headers  []sarama.RecordHeader
+	numbers  []byte
+
+	frame  *sdk.Frame // of the last row
+	data   []byte
+	key    sarama.ByteEncoder
+	shared []sarama.RecordHeader
+}
+
+// The names of headers. sarama only reads them.
+var (
+	headerPosition    = []byte("position")
+	headerIndex       = []byte("index")
+	headerOrg         = []byte("org_id")
+	headerUser        = []byte("user_id")
+	headerReceived    = []byte("received_at")
+	headerRequest     = []byte("request_id")
+	headerTraceParent = []byte("traceparent")
+)
+
+// ownHeaders is how many headers a row has of its own: position and index.
+const ownHeaders = 2
+
+func newComposer(topic string, rows int) *composer {
+	return &composer{topic: topic, messages: make([]sarama.ProducerMessage, 0, rows)}
+}
+
+// record is that of the row, with i as its metadata. It is called for one row after the other.
+func (c *composer) record(row sdk.Row, i int) *sarama.ProducerMessage {
+	frame, n := row.Frame()
+	if frame != c.frame {
+		c.enter(frame, row)
 	}
-	return records
+	if cap(c.headers)-len(c.headers) < len(c.shared)+ownHeaders {
+		c.headers = make([]sarama.RecordHeader, 0, 512*(len(c.shared)+ownHeaders))
+	}
+	begin := len(c.headers)
+	c.headers = append(c.headers, sarama.RecordHeader{Key: headerPosition, Value: c.number(row.Position())})
+	if index, ok := row.Index(); ok {
+		c.headers = append(c.headers, sarama.RecordHeader{Key: headerIndex, Value: c.number(uint64(index))}) //nolint:gosec // not below 0
+	}
+	c.headers = append(c.headers, c.shared...)
+	from := uint32(0)
+	if n > 0 {
+		from = frame.Ends[n-1]
+	}
+	c.messages = append(c.messages, sarama.ProducerMessage{
+		Topic: c.topic, Key: c.key, Value: sarama.ByteEncoder(c.data[from:frame.Ends[n]]),
+		Headers: c.headers[begin:len(c.headers):len(c.headers)], Metadata: i,
+	})
+	return &c.messages[len(c.messages)-1]
+}
+
+// enter prepares what the rows of a frame share.
+func (c *composer) enter(frame *sdk.Frame, row sdk.Row) {
+	c.frame, c.data, c.key = frame, bytes.Clone(frame.Data), sarama.ByteEncoder(row.UUID())
+	c.shared = []sarama.RecordHeader{
+		{Key: headerOrg, Value: c.number(row.OrgID())},
+		{Key: headerReceived, Value: []byte(row.ReceivedAt().Format(time.RFC3339Nano))},
+	}
+	if row.UserID() != 0 {
+		c.shared = append(c.shared, sarama.RecordHeader{Key: headerUser, Value: c.number(row.UserID())})
+	}
+	if row.RequestID() != "" {
+		c.shared = append(c.shared, sarama.RecordHeader{Key: headerRequest, Value: []byte(row.RequestID())})
+	}
+	if row.TraceParent() != "" {
+		c.shared = append(c.shared, sarama.RecordHeader{Key: headerTraceParent, Value: []byte(row.TraceParent())})
+	}
+}
+
+// number writes a number where many have room.
+func (c *composer) number(n uint64) []byte {
+	const digits = 20
+	if cap(c.numbers)-len(c.numbers) < digits {
+		c.numbers = make([]byte, 0, 1024*digits)
+	}
+	begin := len(c.numbers)
+	c.numbers = strconv.AppendUint(c.numbers, n, 10)
+	return c.numbers[begin:len(c.numbers):len(c.numbers)]
 }
 
 // settle gives each row its outcome. After what is no row's own fault the connections are made anew.

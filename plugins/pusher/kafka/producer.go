@@ -28,6 +28,7 @@ type producer struct {
 // uuid went through would break their order.
 func (k *Kafka) settings() *sarama.Config {
 	c := sarama.NewConfig()
+	c.ChannelBufferSize = 1024
 	c.ClientID = "rivergate-" + k.instance
 	c.Version = sarama.V2_4_0_0 // idempotence, headers, zstd, and a topic's defaults from the broker
 	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = k.ConnectTimeout, k.ConnectTimeout, k.ConnectTimeout
