@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -32,9 +33,16 @@ func Batches(n int) (batches []protocol.Batch, last uint64) {
 	return batches, last
 }
 
+// Toll is what kills cost.
+type Toll struct {
+	Killed int // processes that died with batches on their way
+	Known  int // rows that came again and were acknowledged as duplicates
+	Again  int // rows that the pusher wanted to be sent again
+}
+
 // KillNines delivers the batches, eight in flight, and kills the process after a random acknowledgement, again and again. What was not
-// acknowledged is sent again to the next process, as the host does. It returns how many processes died with batches on their way.
-func KillNines(t testing.TB, binary string, config map[string]any, waiting []protocol.Batch, kills int) (killed int) {
+// acknowledged is sent again to the next process, as the host does. The test fails when the process dies by itself or refuses a row.
+func KillNines(t testing.TB, binary string, config map[string]any, waiting []protocol.Batch, kills int) (toll Toll) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(3, 4))
 	total := len(waiting)
@@ -50,6 +58,7 @@ func KillNines(t testing.TB, binary string, config map[string]any, waiting []pro
 		if round < kills {
 			killAfter = 1 + random.IntN(2*total/(kills+1))
 		}
+		var again []protocol.Batch
 		sent, acked := 0, 0
 		for acked < len(waiting) {
 			for sent < len(waiting) && sent-acked < 8 && err == nil {
@@ -64,20 +73,47 @@ func KillNines(t testing.TB, binary string, config map[string]any, waiting []pro
 			if ack, err = stream.Recv(); err != nil {
 				break
 			}
-			require.Empty(t, ack.Outcomes)
-			if !ack.Working {
-				acked = int(ack.ThroughSeq)
+			retry := map[uint64]bool{}
+			for _, o := range ack.Outcomes {
+				if o.Class == sdk.Retry {
+					retry[o.Position] = true
+					toll.Again++
+					continue
+				}
+				require.Equal(t, sdk.Duplicate, o.Class, o.Message)
+				toll.Known++
+			}
+			if ack.Working {
+				continue
+			}
+			for ; acked < int(ack.ThroughSeq); acked++ {
+				for _, f := range waiting[acked].Frames {
+					if retry[f.Position] {
+						again = append(again, protocol.Batch{Frames: []protocol.Frame{f}})
+					}
+				}
 			}
 		}
-		waiting = waiting[acked:]
+		died := acked < len(waiting)
+		waiting = append(again, waiting[acked:]...)
 		cancel()
-		if len(waiting) > 0 {
+		if died {
 			require.Less(t, round, kills, "the process ended by itself: %v", err)
-			killed++
+			toll.Killed++
 		}
 	}
-	require.NotZero(t, killed)
-	return killed
+	require.NotZero(t, toll.Killed)
+	return toll
+}
+
+// KnownOnce is KillNines for a pusher that tells rows that are there already: no row is refused, and a kill fell between a write and its
+// acknowledgement, or it would prove nothing. The rows have the positions 1 to last; the caller looks whether each is there once.
+func KnownOnce(t testing.TB, config map[string]any) (last uint64) {
+	t.Helper()
+	batches, last := Batches(300)
+	toll := KillNines(t, plugintest.Build(t, "."), config, batches, 25)
+	require.Positive(t, toll.Known, "no kill fell between write and acknowledgement: the test proved nothing")
+	return last
 }
 
 // Service runs deploy/services: do is kill or revive, name that of a server. Without a folder of servers the test is skipped, and fails where CI=true.

@@ -13,7 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
-	"github.com/rivergate/rivergate/plugins/internal/killnine"
+	"github.com/rivergate/rivergate/plugins/internal/trouble"
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -356,7 +356,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	d := newDatabase(t)
 	d.table("data json")
-	last := killnine.Deliver(t, map[string]any{"dsn": d.dsn, "table": "rows_here"})
+	last := trouble.KnownOnce(t, map[string]any{"dsn": d.dsn, "table": "rows_here"})
 	require.Equal(t, []string{fmt.Sprintf("%d 1 %d", last, last)}, d.column("SELECT concat_ws(' ', count(*), min(position), max(position)) FROM rows_here"))
 }
 

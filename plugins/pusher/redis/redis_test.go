@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/rivergate/rivergate/plugins/internal/killnine"
+	"github.com/rivergate/rivergate/plugins/internal/trouble"
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -296,7 +296,7 @@ func TestABatchCountsWhenTheReplicasHaveIt(t *testing.T) {
 
 func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	s := shared(t)
-	last := killnine.Deliver(t, s.config())
+	last := trouble.KnownOnce(t, s.config())
 	seen := map[uint64]bool{}
 	for _, p := range s.positions(s.prefix + "1") {
 		require.False(t, seen[p], "position %d is there twice", p)

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/rivergate/rivergate/plugins/internal/killnine"
+	"github.com/rivergate/rivergate/plugins/internal/trouble"
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -291,7 +291,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 
 func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	f := newFile(t)
-	last := killnine.Deliver(t, map[string]any{"path": f.path})
+	last := trouble.KnownOnce(t, map[string]any{"path": f.path})
 	require.Equal(t, []string{fmt.Sprintf("%d 1 %d", last, last)}, f.column("SELECT count(*) || ' ' || min(position) || ' ' || max(position) FROM rivergate_rows"))
 	require.Equal(t, []string{"ok"}, f.column("PRAGMA integrity_check"))
 }
