@@ -195,7 +195,7 @@ func (r *report) table(out io.Writer) {
 // write makes the Markdown file, and the plot beside it.
 func (r *report) write(path string) error {
 	var b strings.Builder
-	b.WriteString("# Benchmarks\n\nWritten by `deploy/services run postgres mysql kafka s3 -- go run ./host/bench --write deploy/BENCHMARKS.md`; do not edit.\n\n")
+	b.WriteString("# Benchmarks\n\nWritten by `deploy/services run postgres mysql kafka -- go run ./host/bench --write deploy/BENCHMARKS.md`; do not edit.\n\n")
 	fmt.Fprintf(&b, "- Commit %s, %s\n", r.commit, r.when.Format("2006-01-02 15:04 MST"))
 	for _, m := range r.machine {
 		fmt.Fprintf(&b, "- %s\n", m)
