@@ -44,6 +44,7 @@ func places(t *testing.T, w *world) []place {
 		kafkaEverywhere(t),
 		amqpEverywhere(t),
 		mqttEverywhere(t),
+		natsEverywhere(t),
 	}
 }
 

@@ -21,6 +21,7 @@ var pushers = []string{
 	"plugins/pusher/kafka",
 	"plugins/pusher/mqtt",
 	"plugins/pusher/mysql",
+	"plugins/pusher/nats",
 	"plugins/pusher/postgres",
 	"plugins/pusher/redis",
 	"plugins/pusher/riffyn",

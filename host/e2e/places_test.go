@@ -17,6 +17,8 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	_ "github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -268,6 +270,38 @@ func mqttEverywhere(t *testing.T) place {
 			defer mu.Unlock()
 			for _, m := range messages {
 				all = append(all, delivery{rowID: rowOf(t, m.Properties.User.Get("uuid"), m.Payload)})
+			}
+			return all
+		},
+	}
+}
+
+func natsEverywhere(t *testing.T) place {
+	address := server(t, "RIVERGATE_TEST_NATS_URL")
+	return place{
+		pusher: "nats", service: "nats", exact: true,
+		env: map[string]string{"URL": address, "STREAM": everywhereName, "SUBJECT": everywhereName + ".{org}", "CREATE_STREAM": "true"},
+		arrived: func(t *testing.T) (all []delivery) {
+			conn, err := nats.Connect(address)
+			require.NoError(t, err)
+			defer conn.Close()
+			js, err := jetstream.New(conn)
+			require.NoError(t, err)
+			stream, err := js.Stream(t.Context(), everywhereName)
+			require.NoError(t, err)
+			consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+			require.NoError(t, err)
+			for uint64(len(all)) < stream.CachedInfo().State.Msgs {
+				batch, err := consumer.Fetch(5000, jetstream.FetchMaxWait(10*time.Second))
+				require.NoError(t, err)
+				before := len(all)
+				for m := range batch.Messages() {
+					position, err := strconv.ParseUint(m.Headers().Get("position"), 10, 64)
+					require.NoError(t, err)
+					all = append(all, delivery{rowOf(t, m.Headers().Get("uuid"), m.Data()), position})
+				}
+				require.NoError(t, batch.Error())
+				require.Greater(t, len(all), before, "the server does not hand out what it has")
 			}
 			return all
 		},
