@@ -82,7 +82,7 @@ lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names, shell
 		[[ -z $$folders ]] || { echo "a folder bears the name of its subject, not:"; echo "$$folders"; exit 1; }
 	@go vet ./...
 	@deploy/tools golangci-lint
-	@$(TOOLS)/golangci-lint run
+	@$(TOOLS)/golangci-lint run --allow-parallel-runners
 	@deploy/services run shellcheck -- shellcheck $$(grep -lrE '^#!.*bash' deploy) deploy/server/*.bash
 
 .PHONY: proto
