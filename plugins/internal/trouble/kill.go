@@ -116,8 +116,8 @@ func KnownOnce(t testing.TB, config map[string]any) (last uint64) {
 	return last
 }
 
-// Service runs deploy/services: do is kill or revive, name that of a server. Without a folder of servers the test is skipped, and fails where CI=true.
-func Service(t testing.TB, do, name string) {
+// Service runs deploy/services: do is kill or revive, name that of a server, options are of that command. Without a folder of servers the test is skipped, and fails where CI=true.
+func Service(t testing.TB, do, name string, options ...string) {
 	t.Helper()
 	dir := os.Getenv("RIVERGATE_TEST_SERVICES_DIR")
 	if dir == "" {
@@ -127,6 +127,6 @@ func Service(t testing.TB, do, name string) {
 		}
 		t.Skipf(how, name)
 	}
-	said, err := exec.CommandContext(t.Context(), "../../../deploy/services", do, "--dir", dir, name).CombinedOutput()
+	said, err := exec.CommandContext(t.Context(), "../../../deploy/services", append([]string{do, "--dir", dir, name}, options...)...).CombinedOutput()
 	require.NoError(t, err, string(said))
 }

@@ -52,6 +52,9 @@ func (a *AMQP) Deliver(ctx context.Context, b *sdk.Batch) error {
 		case err == nil:
 			rows = rest
 		case !a.refusesRow(err):
+			if ctx.Err() != nil {
+				a.drop() // it was cut off, and the next batch must not find it before the library has noticed
+			}
 			d.SettleAll(unsettled, a.failure(err))
 			d.SettleAll(rest, a.failure(err))
 			return nil

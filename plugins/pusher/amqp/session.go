@@ -145,7 +145,7 @@ func (a *AMQP) drop() {
 	}
 	s := a.session
 	a.session = nil
-	_ = s.conn.CloseDeadline(time.Now().Add(time.Second)) // the broker may be gone
+	_ = s.conn.CloseDeadline(time.Now().Add(time.Second)) // the broker may be gone, or the connection cut off
 	s.abort()
 	s.listening.Wait()
 }
