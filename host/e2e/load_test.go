@@ -29,6 +29,8 @@ type loadOptions struct {
 	pause   time.Duration // between two requests of a client
 	// shape returns the members of row seq after "seq", such as `,"crash":true`; nil: none.
 	shape func(seq int) string
+	// starts is told of each uuid before its first row; nil: nobody asks.
+	starts func(uuid string)
 }
 
 const rowBytes = 256
@@ -47,6 +49,9 @@ func startLoad(t *testing.T, url string, o loadOptions) *load {
 	var running sync.WaitGroup
 	for c := range o.clients {
 		uuid := fmt.Sprintf("%s-%03d", run, c)
+		if o.starts != nil {
+			o.starts(uuid)
+		}
 		running.Go(func() { l.post(ctx, client, uuid, o) })
 	}
 	l.stop = func() {

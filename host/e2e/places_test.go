@@ -36,9 +36,16 @@ func fileEverywhere(w *world) place {
 
 func httpEverywhere(t *testing.T) place {
 	r := newReceiver(t)
-	return place{pusher: "http", env: map[string]string{"URL": "http://" + r.addr + "/data/batch"}, arrived: func(t *testing.T) []delivery {
-		return deliveries(t, r.received())
-	}}
+	return place{
+		pusher: "http",
+		env:    map[string]string{"URL": "http://" + r.addr + "/data/batch"},
+		bounce: func(t *testing.T) {
+			r.down()
+			away(t)
+			r.up()
+		},
+		arrived: func(t *testing.T) []delivery { return deliveries(t, r.received()) },
+	}
 }
 
 // everywhereName is the table, topic, queue, stream and bucket of the ledger: the servers are new with each run of the tests.
@@ -47,7 +54,7 @@ const everywhereName = "rivergate-everywhere"
 func postgresEverywhere(t *testing.T) place {
 	dsn := server(t, "RIVERGATE_TEST_POSTGRES_DSN")
 	return place{
-		pusher: "postgres", service: "postgres", exact: true,
+		pusher: "postgres", bounce: killed("postgres"), exact: true,
 		env: map[string]string{"DSN": dsn, "TABLE": everywhereName, "CREATE_TABLE": "true"},
 		arrived: func(t *testing.T) (all []delivery) {
 			conn, err := pgx.Connect(t.Context(), dsn)
@@ -103,7 +110,7 @@ func table(t *testing.T, driver, dsn, query string) (all []delivery) {
 func mysqlEverywhere(t *testing.T) place {
 	dsn := server(t, "RIVERGATE_TEST_MYSQL_DSN")
 	return place{
-		pusher: "mysql", service: "mysql", exact: true,
+		pusher: "mysql", bounce: killed("mysql"), exact: true,
 		env: map[string]string{"DSN": dsn, "TABLE": everywhereName, "CREATE_TABLE": "true"},
 		arrived: func(t *testing.T) []delivery {
 			return table(t, "mysql", dsn, "SELECT uuid, position, data FROM `"+everywhereName+"` ORDER BY position")
@@ -121,7 +128,7 @@ func sqliteEverywhere(w *world) place {
 func redisEverywhere(t *testing.T) place {
 	address := server(t, "RIVERGATE_TEST_REDIS_ADDR")
 	return place{
-		pusher: "redis", service: "redis", exact: true,
+		pusher: "redis", bounce: killed("redis"), exact: true,
 		env: map[string]string{"URL": "redis://" + address, "KEY": everywhereName, "POSITIONS": "positions-of-" + everywhereName},
 		arrived: func(t *testing.T) (all []delivery) {
 			client := redis.NewClient(&redis.Options{Addr: address})
@@ -142,7 +149,7 @@ func redisEverywhere(t *testing.T) place {
 func kafkaEverywhere(t *testing.T) place {
 	broker := server(t, "RIVERGATE_TEST_KAFKA_BROKERS")
 	return place{
-		pusher: "kafka", service: "kafka",
+		pusher: "kafka", bounce: killed("kafka"),
 		env: map[string]string{"BROKERS": broker, "TOPIC": everywhereName, "CREATE_TOPIC": "true"},
 		arrived: func(t *testing.T) (all []delivery) {
 			config := sarama.NewConfig()
@@ -183,7 +190,7 @@ func kafkaEverywhere(t *testing.T) place {
 func amqpEverywhere(t *testing.T) place {
 	address := server(t, "RIVERGATE_TEST_AMQP_URL")
 	return place{
-		pusher: "amqp", service: "rabbitmq", last: true,
+		pusher: "amqp", bounce: killed("rabbitmq"), copies: anyCopies,
 		env: map[string]string{"URL": address, "QUEUE": everywhereName},
 		arrived: func(t *testing.T) (all []delivery) {
 			conn, err := amqp.Dial(address)
@@ -251,7 +258,7 @@ func mqttEverywhere(t *testing.T) place {
 		}
 	})
 	return place{
-		pusher: "mqtt", service: "mosquitto", gentle: true, last: true,
+		pusher: "mqtt", bounce: ended("mosquitto", "TERM"), copies: lastCopies,
 		env: map[string]string{"URL": address, "TOPIC": everywhereName + "/{uuid}"},
 		arrived: func(t *testing.T) (all []delivery) {
 			// The broker hands on what it acknowledged a moment later.
@@ -279,7 +286,7 @@ func mqttEverywhere(t *testing.T) place {
 func natsEverywhere(t *testing.T) place {
 	address := server(t, "RIVERGATE_TEST_NATS_URL")
 	return place{
-		pusher: "nats", service: "nats", exact: true,
+		pusher: "nats", bounce: killed("nats"), exact: true,
 		env: map[string]string{"URL": address, "STREAM": everywhereName, "SUBJECT": everywhereName + ".{org}", "CREATE_STREAM": "true"},
 		arrived: func(t *testing.T) (all []delivery) {
 			conn, err := nats.Connect(address)

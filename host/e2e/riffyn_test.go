@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,40 @@ func riffynSpec(experiment, activity, run string) map[string]string {
 func riffynTrigger(uuid string, plate *controltower.Plate, spec any) controltower.Trigger {
 	return controltower.Trigger{UUID: uuid, APIVersion: "v1", Protocol: "od", Plate: plate, Spec: map[string]any{},
 		Metadata: &controltower.Metadata{Source: "riffyn", Spec: spec}}
+}
+
+// riffynEverywhere gives each uuid a run, whose properties are the members of the load's rows. The server stays up, and takes
+// calls without answering, or answers that it cannot; the control tower goes away.
+func riffynEverywhere(w *world) place {
+	fake, tower := w.withRiffyn()
+	runs := map[string]string{} // of each uuid
+	return place{
+		pusher: "riffyn", exact: true,
+		env: map[string]string{"SETTLE": "5s"}, // the default: on a busy machine the server may be that late
+		client: func(uuid string) {
+			experiment, activity, made := fake.AddActivity(1, riffynfake.Output{Name: "load", Properties: []string{"Seq", "Pad"}})
+			runs[uuid] = made[0]
+			require.NoError(w.t, tower.Put(riffynTrigger(uuid, nil, riffynSpec(experiment, activity, made[0]))))
+		},
+		bounce: func(t *testing.T) {
+			fake.Inject(riffynfake.Fault{Kind: riffynfake.Append, Written: true}, riffynfake.Fault{Kind: riffynfake.Append, Status: 502},
+				riffynfake.Fault{Kind: riffynfake.Fill, Status: 503, Written: true})
+			tower.Down()
+			away(t)
+			require.NoError(t, tower.Up())
+		},
+		arrived: func(t *testing.T) (all []delivery) {
+			for uuid, run := range runs {
+				for _, event := range fake.Events(run) {
+					seq, err := strconv.Atoi(event["Seq"])
+					require.NoError(t, err)
+					require.Equal(t, row(seq, nil), `{"seq":`+event["Seq"]+`,"pad":"`+event["Pad"]+`"}`)
+					all = append(all, delivery{rowID: rowID{uuid, seq}})
+				}
+			}
+			return all
+		},
+	}
 }
 
 func TestTheTurbidostatRelayReachesItsRiffynRun(t *testing.T) {

@@ -81,7 +81,8 @@ func TestThePythonSDKPassesItsOwnTests(t *testing.T) {
 
 func TestThePythonSDKIsTypedThroughout(t *testing.T) {
 	run(t, ".", filepath.Join(environment(t), "bin", "mypy"))
-	run(t, ".", filepath.Join(environment(t), "bin", "mypy"), "--no-incremental", "tests", filepath.Join(root, "plugins/testdata/pynull/pynull.py"))
+	run(t, ".", filepath.Join(environment(t), "bin", "mypy"), "--no-incremental", "tests",
+		filepath.Join(root, "plugins/testdata/pynull/pynull.py"), filepath.Join(root, "plugins/testdata/pylite/pylite.py"))
 }
 
 func TestABuiltPythonPluginKeepsTheContract(t *testing.T) {
