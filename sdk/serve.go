@@ -102,7 +102,7 @@ type serving struct {
 func listen(impl protocol.PusherServer, handshake *os.File) (*serving, error) {
 	var config *tls.Config
 	var certificate string
-	if pem := os.Getenv("PLUGIN_CLIENT_CERT"); pem != "" {
+	if pem := os.Getenv(wire.EnvClientCert); pem != "" {
 		c, der, err := mutualTLS([]byte(pem))
 		if err != nil {
 			return nil, fmt.Errorf("prepare mutual TLS: %w", err)

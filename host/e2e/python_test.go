@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -90,4 +93,26 @@ func formerEverywhere(w *world) place {
 			return all
 		},
 	}
+}
+
+// Over the unix socket, the default, no TLS is needed. Where it is demanded, a plugin in Python speaks it as one in Go does.
+func TestAPluginInPythonSpeaksMutualTLSWithTheHost(t *testing.T) {
+	w := newWorld(t, map[string]string{"RIVERGATE_PLUGIN_MTLS": "on"}).withFile("file")
+	requirements := filepath.Join(w.dir, "requirements.txt")
+	require.NoError(t, os.WriteFile(requirements, []byte("cryptography>=44\n"), 0o600)) // what rivergate-sdk[mtls] adds
+	path := w.withPylite("--requirements", requirements)
+	w.start()
+	l := startLoad(t, w.host.URL, loadOptions{clients: 2, rows: 10, pause: 10 * time.Millisecond})
+	for range 2 {
+		l.reaches(t, 500, time.Minute)
+		require.NoError(t, syscall.Kill(w.runningPID("pylite"), syscall.SIGKILL))
+	}
+	l.reaches(t, 500, time.Minute)
+	l.stop()
+	w.caughtUp(time.Minute, "pylite", "file")
+	environment, err := os.ReadFile("/proc/" + strconv.Itoa(w.runningPID("pylite")) + "/environ")
+	require.NoError(t, err)
+	require.Contains(t, string(environment), "PLUGIN_CLIENT_CERT=-----BEGIN CERTIFICATE-----", "the process was asked for mutual TLS")
+	l.settleRows(t, "pylite", table(t, "sqlite", path, "SELECT uuid, position, data FROM rivergate_rows ORDER BY position"), nil)
+	l.settle(t, "file", arrivals(t, w.out("file")), nil)
 }

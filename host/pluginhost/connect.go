@@ -137,15 +137,19 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 		return nil, err
 	}
 	began := time.Now()
+	config, certificate, err := how.clientTLS()
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	plugins := wire.VersionedPlugins(nil)
 	shakes := newHandshake(dir, slices.Sorted(maps.Keys(plugins)), how)
 	p := newProcess(h.spawn, path, dir, log, shakes, confine)
-	config := &plugin.ClientConfig{
+	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: plugins,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		SkipHostEnv:      true,
-		AutoMTLS:         how.tls,
+		TLSConfig:        config,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
 		Logger:           hclog.NewNullLogger(), // what it would say, the errors and the process's end say better
 		StartTimeout:     24 * time.Hour,        // ctx bounds the start
@@ -155,12 +159,11 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 			Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout,
 		})),
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
-			p.env = append(environ(in.PassEnv, dir), cmd.Env...)
+			p.env = append(append(environ(in.PassEnv, dir), cmd.Env...), certificate...)
 			p.env = append(p.env, wire.EnvHostPID+"="+strconv.Itoa(os.Getpid()), wire.EnvLogLevel+"="+levelName(log.log))
 			return p, nil
 		},
-	}
-	client := plugin.NewClient(config)
+	})
 
 	// Whatever hangs in there ends when the process does.
 	var timedOut bool

@@ -22,12 +22,6 @@ var handshakeLine = regexp.MustCompile(`(\d+)\|(\d+)\|(unix|tcp)\|([^|\s]+)(?:\|
 // errWantsTLS: the plugin listens on TCP, and was started without certificates.
 var errWantsTLS = errors.New("the plugin listens on TCP without TLS, which anybody on this machine could speak to: set RIVERGATE_PLUGIN_MTLS=on or auto")
 
-// transport is the choice of RIVERGATE_PLUGIN_MTLS for one start.
-type transport struct {
-	tls      bool // start the plugin with certificates
-	plainTCP bool // the operator allows TCP without them
-}
-
 // handshake finds the handshake in a plugin's stdout among whatever else is printed there, checks it, and hands it to
 // go-plugin, which never sees a stray line.
 type handshake struct {
@@ -104,6 +98,11 @@ func (h *handshake) check(s said) error {
 		if !h.transport.tls && !h.transport.plainTCP {
 			return errWantsTLS
 		}
+	}
+	if !h.transport.tls && len(s.cert) > longestNoCertificate {
+		return errors.New("the plugin demands TLS, which it was not asked for: set RIVERGATE_PLUGIN_MTLS=on, or build it with Rivergate's SDK")
+	}
+	if s.network == "tcp" {
 		return nil
 	}
 	inside, err := filepath.Rel(h.dir, filepath.Clean(s.address))

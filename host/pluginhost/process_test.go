@@ -295,7 +295,7 @@ func TestAPrivateCopyThatWasTamperedWithIsNotRunAgain(t *testing.T) {
 	require.NotEqual(t, exe, again)
 }
 
-func TestAutoMTLSIsAChoice(t *testing.T) {
+func TestMutualTLSIsAChoice(t *testing.T) {
 	for _, c := range []struct {
 		choice string
 		tls    bool
@@ -345,6 +345,8 @@ func TestAPluginOnTCPIsSpokenToOverMutualTLS(t *testing.T) {
 func TestATransportThatIsNotSafeIsRefused(t *testing.T) {
 	h := newHandshake("/run", []int{1}, transport{})
 	require.ErrorIs(t, h.check(said{core: "1", version: "1", network: "tcp", address: "127.0.0.1:4711", protocol: "grpc"}), errWantsTLS)
+	require.ErrorContains(t, h.check(said{core: "1", version: "1", network: "unix", address: "/run/socket", protocol: "grpc", cert: strings.Repeat("A", 600)}),
+		"demands TLS, which it was not asked for")
 	h.transport = transport{tls: true}
 	require.ErrorContains(t, h.check(said{core: "1", version: "1", network: "tcp", address: "127.0.0.1:4711", protocol: "grpc"}), "cannot speak TLS")
 }

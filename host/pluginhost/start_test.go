@@ -92,6 +92,7 @@ func TestAFailedStartIsExplainedAndLeavesTheOthersServing(t *testing.T) {
 		"net/rpc":            {handshake("1|1|unix|/tmp/x"), 0, []string{"speaks net/rpc", "grpc only"}},
 		"socket elsewhere":   {handshake("1|1|unix|/tmp/elsewhere|grpc"), 0, []string{"/tmp/elsewhere", "PLUGIN_UNIX_SOCKET_DIR"}},
 		"listens everywhere": {handshake("1|1|tcp|0.0.0.0:4711|grpc"), 0, []string{"0.0.0.0:4711", "loopback"}},
+		"TLS unasked":        {handshake("1|1|unix|/tmp/x|grpc|" + strings.Repeat("MIIB", 100)), 0, []string{"demands TLS", "RIVERGATE_PLUGIN_MTLS=on"}},
 		"wrong processor":    {file(foreign, 0o755), 0, []string{"built for riscv64", "this machine is"}},
 		"text":               {file([]byte("just some text\n"), 0o755), 0, []string{"neither a program nor a script"}},
 		"archive":            {file([]byte("PK\x03\x04zip"), 0o755), 0, []string{"archive"}},

@@ -1,18 +1,13 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -29,7 +24,7 @@ func serveTCP(l *liar) error {
 	}
 	opts := wire.ServerOptions()
 	certificate := ""
-	if client := os.Getenv("PLUGIN_CLIENT_CERT"); client != "" {
+	if client := os.Getenv(wire.EnvClientCert); client != "" {
 		config, der, err := mutual([]byte(client))
 		if err != nil {
 			return err
@@ -50,21 +45,12 @@ func mutual(client []byte) (*tls.Config, []byte, error) {
 	if !clients.AppendCertsFromPEM(client) {
 		return nil, nil, errors.New("PLUGIN_CLIENT_CERT is no certificate")
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	own, err := wire.Certificate()
 	if err != nil {
 		return nil, nil, err
 	}
 	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		Certificates: []tls.Certificate{own},
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: clients, MinVersion: tls.VersionTLS12,
-	}, der, nil
+	}, own.Certificate[0], nil
 }

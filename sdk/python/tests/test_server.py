@@ -1,4 +1,5 @@
 import asyncio
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import grpc
 import pytest
 
 from rivergate_sdk import BadCredentials, Batch, Env, FieldError, OutcomeClass, Permanent, Plugin, Throttle, setting, testing
+from rivergate_sdk._process import _mutual_tls
 
 
 @dataclass
@@ -182,3 +184,9 @@ def test_outcomes_carry_the_numbers_of_the_protocol() -> None:
 
     for outcome in OutcomeClass:
         assert pusher_pb2.OutcomeClass.Value(f"OUTCOME_CLASS_{outcome.name}") == outcome
+
+
+def test_mutual_tls_without_what_it_takes_says_what_to_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rivergate_sdk._certificate", None)  # importing it raises ImportError
+    with pytest.raises(RuntimeError, match=r"add rivergate-sdk\[mtls\] to its requirements"):
+        _mutual_tls("-----BEGIN CERTIFICATE-----")
