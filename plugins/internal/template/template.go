@@ -2,17 +2,26 @@
 package template
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rivergate/rivergate/sdk"
 )
 
-// words may stand in braces.
+// words may stand in braces, of every template.
 var words = []string{"org", "uuid", "instance"}
+
+// The words of when a row was received, in UTC, for templates that ask for them.
+const (
+	Date = "date" // 2026-01-02
+	Hour = "hour" // 00 to 23
+)
 
 // Template is a text, cut at its words.
 type Template struct {
@@ -24,9 +33,10 @@ type part struct {
 	word    string // when literal is empty
 }
 
-// Parse refuses braces that do not match and words that it does not know.
-func Parse(text string) (Template, error) {
+// Parse refuses braces that do not match and words that it does not know. more are words beside org, uuid and instance.
+func Parse(text string, more ...string) (Template, error) {
 	var t Template
+	words := append(slices.Clone(words), more...)
 	for rest := text; rest != ""; {
 		open := strings.IndexAny(rest, "{}")
 		if open < 0 {
@@ -53,6 +63,9 @@ func Parse(text string) (Template, error) {
 	return t, nil
 }
 
+// Prefix is the text before the first word.
+func (t Template) Prefix() string { return t.parts[0].literal }
+
 // Literals are the parts that the operator wrote, for checks of what may stand in them.
 func (t Template) Literals() string {
 	var b strings.Builder
@@ -64,12 +77,17 @@ func (t Template) Literals() string {
 
 // Varies tells whether different rows get different texts.
 func (t Template) Varies() bool {
-	return slices.ContainsFunc(t.parts, func(p part) bool { return p.word == "org" || p.word == "uuid" })
+	return slices.ContainsFunc(t.parts, func(p part) bool { return p.word != "" && p.word != "instance" })
 }
 
 // Fill is the text of a row. What a client or an operator named is escaped, byte by byte, as %XX but for letters, digits and
 // the bytes in plain; two uuids never share a text.
 func (t Template) Fill(row sdk.Row, instance, plain string) string {
+	return t.FillWith(row, instance, func(text string) string { return Escape(text, plain) })
+}
+
+// FillWith is Fill with an escaping of the caller's own.
+func (t Template) FillWith(row sdk.Row, instance string, escape func(string) string) string {
 	var b []byte
 	for _, p := range t.parts {
 		switch p.word {
@@ -78,9 +96,13 @@ func (t Template) Fill(row sdk.Row, instance, plain string) string {
 		case "org":
 			b = strconv.AppendUint(b, row.OrgID(), 10)
 		case "uuid":
-			b = escape(b, row.UUID(), plain)
+			b = append(b, escape(row.UUID())...)
+		case Date:
+			b = row.ReceivedAt().UTC().AppendFormat(b, time.DateOnly)
+		case Hour:
+			b = row.ReceivedAt().UTC().AppendFormat(b, "15")
 		case "instance":
-			b = escape(b, instance, plain)
+			b = append(b, escape(instance)...)
 		}
 	}
 	return string(b)
@@ -104,3 +126,24 @@ func escape(b []byte, text, plain string) []byte {
 
 // Fixed is a template without words.
 func Fixed(text string) Template { return Template{parts: []part{{literal: text}}} }
+
+// maxName bounds what one word may become in a path, bytes: with what stands beside it a name stays below the 255 that file systems,
+// and stores that keep objects in one, allow.
+const maxName = 120
+
+// Name makes one part of a path of a text that a client chose. Letters, digits, "_", "-" and inner dots stay; every other byte
+// becomes %XX, so two texts never share a name. A long one is cut and ends in a hash of the whole.
+func Name(text string) string {
+	out := Escape(text, "_-.")
+	if strings.HasPrefix(out, ".") {
+		out = "%2E" + out[1:]
+	}
+	if len(out) > maxName {
+		sum := sha256.Sum256([]byte(text))
+		out = out[:maxName-33] + "~" + hex.EncodeToString(sum[:16])
+	}
+	if out == "" {
+		return "%"
+	}
+	return out
+}

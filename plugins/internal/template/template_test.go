@@ -42,3 +42,23 @@ func FuzzEscape(f *testing.F) {
 		}
 	})
 }
+
+func TestWordsBeyondThoseOfAllAreAskedFor(t *testing.T) {
+	_, err := Parse("{date}")
+	require.ErrorContains(t, err, "{date} is not known")
+	parsed, err := Parse("rows/{date}/{hour}", Date, Hour)
+	require.NoError(t, err)
+	require.True(t, parsed.Varies())
+	require.Equal(t, "rows/", parsed.Prefix())
+	_, err = Parse("{day}", Date, Hour)
+	require.ErrorContains(t, err, "there are {org}, {uuid}, {instance}, {date}, {hour}")
+}
+
+func TestANameIsOnePartOfAPathWhateverAClientSent(t *testing.T) {
+	long := strings.Repeat("é", 128)
+	for text, want := range map[string]string{"a-B_9.x": "a-B_9.x", "..": "%2E.", ".hidden": "%2Ehidden", "": "%", "a/b": "a%2Fb", "a\x00": "a%00"} {
+		require.Equal(t, want, Name(text))
+	}
+	require.LessOrEqual(t, len(Name(long)), maxName)
+	require.NotEqual(t, Name(long), Name(long+"x"))
+}

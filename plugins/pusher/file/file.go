@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rivergate/rivergate/plugins/internal/durable"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -46,7 +47,7 @@ func (f *File) Open(_ context.Context, env sdk.Env) error {
 		return sdk.FieldError("path", err)
 	}
 	f.files = newFiles(f.MaxOpenFiles, int64(f.RotateSize), f.RotateInterval)
-	if err := makeFolder(f.template.base); err != nil {
+	if err := durable.MakeFolder(f.template.base); err != nil {
 		return sdk.FieldError("path", fmt.Errorf("make folder: %w", err))
 	}
 	if err := f.Health(context.Background()); err != nil {
@@ -112,7 +113,7 @@ func (f *File) Deliver(_ context.Context, b *sdk.Batch) error {
 	var frame *sdk.Frame
 	var path string
 	for row := range b.Rows() {
-		if f.ledger.written.has(row.Position()) {
+		if f.ledger.written.Has(row.Position()) {
 			b.Duplicate(row)
 			continue
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rivergate/rivergate/plugins/internal/durable"
 )
 
 const (
@@ -84,7 +86,7 @@ func (f *files) get(path string) (*openFile, error) {
 		f.drop(f.used.Back().Value.(*openFile).path)
 	}
 	folder := filepath.Dir(path)
-	if err := makeFolder(folder); err != nil {
+	if err := durable.MakeFolder(folder); err != nil {
 		return nil, err
 	}
 	_, err := os.Lstat(path)
@@ -98,7 +100,7 @@ func (f *files) get(path string) (*openFile, error) {
 		err = fmt.Errorf("%s is no regular file", path)
 	}
 	if err == nil && isNew {
-		err = syncFolder(folder)
+		err = durable.SyncFolder(folder)
 	}
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
@@ -179,7 +181,7 @@ func (f *files) rotate(file *openFile) error {
 		return err
 	}
 	f.drop(file.path)
-	return syncFolder(filepath.Dir(to))
+	return durable.SyncFolder(filepath.Dir(to))
 }
 
 // appendTo writes at the end. On an error the caller calls cut.
@@ -220,24 +222,4 @@ func syncAll(all []*openFile) (failed *openFile, err error) {
 		}
 	}
 	return nil, nil
-}
-
-// makeFolder makes a folder with those above it, each name durable.
-func makeFolder(path string) error {
-	if info, err := os.Stat(path); err == nil {
-		if !info.IsDir() {
-			return fmt.Errorf("%s is no folder", path)
-		}
-		return nil
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeFolder(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFolder(parent)
 }

@@ -5,16 +5,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"syscall"
+
+	"github.com/rivergate/rivergate/plugins/internal/durable"
+	"github.com/rivergate/rivergate/plugins/internal/positions"
 )
 
 // ledger knows which rows are in the files, over restarts and crashes. It is a small file beside them:
@@ -34,7 +33,7 @@ type ledger struct {
 	claim   *os.File // locked: no other instance writes these files
 	file    *os.File // for touches; positioned at size
 	size    int64
-	written positions
+	written positions.Set
 	touched map[string]int64 // by path relative to the ledger's folder
 }
 
@@ -51,21 +50,18 @@ var errTaken = errors.New("writes the files of PATH already")
 
 // openLedger takes the lock and reads the last checkpoint and the touches after it.
 func openLedger(path string) (l *ledger, err error) {
-	lock, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE, 0o640)
+	lock, err := durable.Lock(path + lockSuffix)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, errLocked
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			_ = lock.Close() // nothing was written to it
 		}
 	}()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errLocked
-		}
-		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
 	l = &ledger{path: path, lock: lock, touched: map[string]int64{}}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,29 +77,10 @@ func openLedger(path string) (l *ledger, err error) {
 }
 
 func (l *ledger) parse(text []byte) error {
-	rest, ok := bytes.CutPrefix(text, []byte(ledgerTitle))
-	if !ok {
-		return errors.New("is of an unknown version")
-	}
-	for {
-		line, after, found := bytes.Cut(rest, []byte("\n"))
-		if !found {
-			return errors.New("has no end line")
-		}
-		if sum, ok := bytes.CutPrefix(line, []byte("end ")); ok {
-			if want := checksum(text[:len(text)-len(rest)]); string(sum) != want {
-				return fmt.Errorf("is damaged (checksum %s, not %s)", want, sum)
-			}
-			rest = after
-			break
-		}
-		first, last, _ := strings.Cut(string(line), "-")
-		s, err := parseSpan(first, last)
-		if err != nil {
-			return err
-		}
-		l.written.add(s.first, s.last)
-		rest = after
+	var rest []byte
+	var err error
+	if l.written, rest, err = positions.Parse(ledgerTitle, text); err != nil {
+		return err
 	}
 	for {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
@@ -121,20 +98,6 @@ func (l *ledger) parse(text []byte) error {
 		rest = after
 	}
 }
-
-func parseSpan(first, last string) (span, error) {
-	a, err := strconv.ParseUint(first, 10, 64)
-	if err != nil {
-		return span{}, fmt.Errorf("read a range: %w", err)
-	}
-	b, err := strconv.ParseUint(last, 10, 64)
-	if err != nil {
-		return span{}, fmt.Errorf("read a range: %w", err)
-	}
-	return span{a, b}, nil
-}
-
-func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
 
 // recover reads back what the touched files hold beyond the checkpoint, cuts torn ends, and makes a new checkpoint.
 func (l *ledger) recover(warn func(string, ...any)) error {
@@ -181,7 +144,7 @@ func (l *ledger) readBack(path string, offset int64, warn func(string, ...any)) 
 				// Blocks that a power failure left unwritten. Nothing from here on was synced, so nothing was acknowledged.
 				eof, end = true, 0
 			case err == nil:
-				l.written.add(position, position)
+				l.written.Add(position, position)
 			case string(record) != csvHeader:
 				warn("a line is not ours and stays", "file", path, "offset", at)
 			}
@@ -205,17 +168,12 @@ func (l *ledger) readBack(path string, offset int64, warn func(string, ...any)) 
 
 // checkpoint replaces the ledger: all that is in files is listed, and no file is touched.
 func (l *ledger) checkpoint() error {
-	var text bytes.Buffer
-	text.WriteString(ledgerTitle)
-	for _, s := range l.written.spans {
-		fmt.Fprintf(&text, "%d-%d\n", s.first, s.last)
-	}
-	fmt.Fprintf(&text, "end %s\n", checksum(text.Bytes()))
+	text := l.written.Text(ledgerTitle)
 	next, err := os.OpenFile(l.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
-	_, err = next.Write(text.Bytes())
+	_, err = next.Write(text)
 	if err == nil {
 		err = next.Sync()
 	}
@@ -231,9 +189,9 @@ func (l *ledger) checkpoint() error {
 	if l.file != nil {
 		_ = l.file.Close() // replaced
 	}
-	l.file, l.size = next, int64(text.Len())
+	l.file, l.size = next, int64(len(text))
 	clear(l.touched)
-	if err := syncFolder(filepath.Dir(l.path)); err != nil {
+	if err := durable.SyncFolder(filepath.Dir(l.path)); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
 	return nil
@@ -284,40 +242,17 @@ func (l *ledger) release() error {
 // takeClaim locks the path for this instance, whose ledger is locked already. Two instances that append to one file would
 // write over each other's rows, and take them for their own.
 func takeClaim(path, instance string) (claim *os.File, err error) {
-	claim, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			_ = claim.Close()
-			claim = nil
-		}
-	}()
-	err = syscall.Flock(int(claim.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder, _ := io.ReadAll(io.LimitReader(claim, 1<<10)) // only a help
+	claim, err = durable.Lock(path)
+	if errors.Is(err, durable.ErrLocked) {
+		holder, _ := os.ReadFile(path) // only a help
 		return nil, fmt.Errorf("the instance %s %w; give one of the two another PATH, or one with {instance}", bytes.TrimSpace(holder), errTaken)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	// Who holds it is told to the other one; a full disk may keep that from being written.
 	if claim.Truncate(0) == nil {
 		_, _ = claim.WriteAt([]byte(instance+"\n"), 0)
 	}
 	return claim, nil
-}
-
-// syncFolder makes new and renamed names in a folder durable.
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = folder.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = nil // some network file systems cannot, and need not
-	}
-	return errors.Join(err, folder.Close())
 }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/rivergate/rivergate/plugins/internal/jsonline"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -22,7 +20,7 @@ const (
 )
 
 const (
-	linePrefix = `{"position":`
+	linePrefix = jsonline.Prefix
 	csvHeader  = "position,org_id,uuid,index,received_at,data\n"
 )
 
@@ -42,23 +40,7 @@ func (f Format) appendLine(line []byte, row sdk.Row) []byte {
 	if f == csv {
 		return appendCSV(line, row)
 	}
-	line = append(line, linePrefix...)
-	line = strconv.AppendUint(line, row.Position(), 10)
-	line = append(line, `,"org_id":`...)
-	line = strconv.AppendUint(line, row.OrgID(), 10)
-	line = append(line, `,"uuid":`...)
-	line = appendQuoted(line, row.UUID())
-	line = append(line, `,"index":`...)
-	if index, ok := row.Index(); ok {
-		line = strconv.AppendInt(line, int64(index), 10)
-	} else {
-		line = append(line, "null"...)
-	}
-	line = append(line, `,"received_at":"`...)
-	line = row.ReceivedAt().UTC().AppendFormat(line, time.RFC3339Nano)
-	line = append(line, `","data":`...)
-	line = appendData(line, row.JSON())
-	return append(line, "}\n"...)
+	return jsonline.Append(line, row)
 }
 
 func appendCSV(line []byte, row sdk.Row) []byte {
@@ -74,7 +56,7 @@ func appendCSV(line []byte, row sdk.Row) []byte {
 	line = append(line, ',')
 	line = row.ReceivedAt().UTC().AppendFormat(line, time.RFC3339Nano)
 	line = append(line, ',')
-	line = appendField(line, appendData(nil, row.JSON()))
+	line = appendField(line, jsonline.AppendData(nil, row.JSON()))
 	return append(line, '\n')
 }
 
@@ -86,40 +68,6 @@ func appendField(line, value []byte) []byte {
 	line = append(line, '"')
 	line = append(line, bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...)
 	return append(line, '"')
-}
-
-// appendData writes the client's own bytes. A raw newline can only be white space between two tokens (inside a string
-// JSON forbids it); as a line must stay one line, the white space goes then, and nothing else.
-func appendData(line, data []byte) []byte {
-	if bytes.IndexByte(data, '\n') < 0 && bytes.IndexByte(data, '\r') < 0 {
-		return append(line, data...)
-	}
-	buf := bytes.NewBuffer(line)
-	if err := json.Compact(buf, data); err != nil {
-		return append(line, bytes.Map(newlineToBlank, data)...)
-	}
-	return buf.Bytes()
-}
-
-func newlineToBlank(r rune) rune {
-	if r == '\n' || r == '\r' {
-		return ' '
-	}
-	return r
-}
-
-func appendQuoted(line []byte, text string) []byte {
-	plain := utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) < 0
-	if plain {
-		line = append(line, '"')
-		line = append(line, text...)
-		return append(line, '"')
-	}
-	quoted, err := json.Marshal(text)
-	if err != nil { // a string always marshals
-		return append(line, `""`...)
-	}
-	return append(line, quoted...)
 }
 
 // formatOf tells by the first byte of a record which format it is in: a configuration may have changed since.

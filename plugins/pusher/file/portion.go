@@ -20,6 +20,9 @@ type portion struct {
 	order   []*growth
 }
 
+// span is the positions from first to last, both in it.
+type span struct{ first, last uint64 }
+
 // growth is what a portion adds to one file.
 type growth struct {
 	path  string
@@ -55,7 +58,7 @@ func (f *File) write(b *sdk.Batch, p *portion, held map[key]error) {
 			}
 			for _, target := range p.order {
 				for _, s := range target.spans {
-					f.ledger.written.add(s.first, s.last)
+					f.ledger.written.Add(s.first, s.last)
 				}
 				f.grown += int64(len(target.text))
 			}
