@@ -14,7 +14,7 @@ TOOLS   := $(CURDIR)/.cache/bin
 SOURCES := deploy host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 
-SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka minisign
+SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka s3 minisign
 FUZZTIME      ?= 1m
 SOAK          ?= 15m
 FUZZ_PACKAGES ?= $(SOURCES)
@@ -73,7 +73,7 @@ fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it
 
 .PHONY: bench
 bench: build ## the figures of deploy/BENCHMARKS.md, with the noise floor of this machine
-	@deploy/services run postgres mysql kafka -- go run ./host/bench
+	@deploy/services run postgres mysql kafka s3 -- go run ./host/bench
 
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint (who may import whom), folder names, shellcheck
