@@ -7,13 +7,28 @@ has_rabbitmq() { [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] && has epmd; }
 configure_rabbitmq() {
   write_as_server "$home/rabbitmq.conf" <<CONF
 listeners.tcp.1 = 127.0.0.1:$port
-default_user = rivergate
-default_pass = $secret
+load_definitions = $home/definitions.json
 max_message_size = 1048576
 log.file = false
 log.console = true
 log.console.level = info
 CONF
+  # Beside the user that may do everything one that may hardly do anything: write to exchanges that are called may-…, and to
+  # may-topic under routing keys that begin with "free." alone.
+  write_as_server "$home/definitions.json" <<JSON
+{
+  "vhosts": [{"name": "/"}],
+  "users": [
+    {"name": "rivergate", "password": "$secret", "tags": "administrator"},
+    {"name": "limited", "password": "$secret", "tags": ""}
+  ],
+  "permissions": [
+    {"user": "rivergate", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+    {"user": "limited", "vhost": "/", "configure": "^$", "write": "^may-", "read": "^$"}
+  ],
+  "topic_permissions": [{"user": "limited", "vhost": "/", "exchange": "may-topic", "write": "^free[.]", "read": "^$"}]
+}
+JSON
   printf '[].\n' | write_as_server "$home/plugins"
   [[ -s $home/epmd.port ]] || { free_port >"$home/epmd.port"; free_port >"$home/dist.port"; }
   # epmd in the foreground and in our session: the node finds it there and starts none that would outlive it.
@@ -30,4 +45,7 @@ RUN
 
 command_rabbitmq() { printf '%s\n' /bin/sh "$home/run"; }
 ready_rabbitmq() { said 'Server startup complete'; }
-env_rabbitmq() { printf 'RIVERGATE_TEST_AMQP_URL=amqp://rivergate:%s@127.0.0.1:%s/\n' "$secret" "$port"; }
+env_rabbitmq() {
+  printf 'RIVERGATE_TEST_AMQP_URL=amqp://rivergate:%s@127.0.0.1:%s/\n' "$secret" "$port"
+  [[ ! -s $home/definitions.json ]] || printf 'RIVERGATE_TEST_AMQP_LIMITED_URL=amqp://limited:%s@127.0.0.1:%s/\n' "$secret" "$port"
+}

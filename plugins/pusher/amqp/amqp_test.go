@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,18 +34,24 @@ type broker struct {
 	name string
 }
 
-// newBroker skips the test without a server, and fails it where CI=true.
-func newBroker(t testing.TB) *broker {
+// needs is a variable that deploy/services sets.
+func needs(t testing.TB, variable string) string {
 	t.Helper()
-	address := os.Getenv("RIVERGATE_TEST_AMQP_URL")
-	if address == "" {
-		const how = "RIVERGATE_TEST_AMQP_URL is not set: needs a real RabbitMQ; deploy/services run rabbitmq -- go test ./plugins/pusher/amqp"
+	value := os.Getenv(variable)
+	if value == "" {
+		how := variable + " is not set: needs a real RabbitMQ; deploy/services run rabbitmq -- go test ./plugins/pusher/amqp"
 		if os.Getenv("CI") == "true" {
 			t.Fatal(how)
 		}
 		t.Skip(how)
 	}
-	b := &broker{t: t, url: address, name: "t-" + strings.ToLower(rand.Text()[:12])}
+	return value
+}
+
+// newBroker skips the test without a server, and fails it where CI=true.
+func newBroker(t testing.TB) *broker {
+	t.Helper()
+	b := &broker{t: t, url: needs(t, "RIVERGATE_TEST_AMQP_URL"), name: "t-" + strings.ToLower(rand.Text()[:12])}
 	b.open()
 	t.Cleanup(b.close)
 	return b
@@ -265,6 +272,54 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 	health := h.Health()
 	require.Error(t, health)
 	require.NotContains(t, health.Error(), "hunter2")
+}
+
+// limited is the URL of a user who may write to exchanges that are called may-…, and to may-topic under keys that begin with
+// "free." alone.
+func limited(t *testing.T, b *broker) string {
+	t.Helper()
+	at := needs(t, "RIVERGATE_TEST_AMQP_LIMITED_URL")
+	require.NoError(t, b.ExchangeDeclare("may-topic", "topic", true, false, false, false, nil))
+	t.Cleanup(func() { require.NoError(t, b.ExchangeDelete("may-topic", false, false)) })
+	b.queue(nil)
+	require.NoError(t, b.QueueBind(b.name, "#", "may-topic", false, nil))
+	return at
+}
+
+func TestAMissingPermissionForTheExchangeHoldsTheDestination(t *testing.T) {
+	b := newBroker(t)
+	at := limited(t, b)
+	require.NoError(t, b.ExchangeDeclare(b.name, "fanout", true, false, false, false, nil))
+	require.NoError(t, b.QueueBind(b.name, "", b.name, false, nil))
+	h := b.start(map[string]any{"url": at, "exchange": b.name, "routing_key": "{uuid}"})
+	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	require.Len(t, outcomes, 2)
+	for _, o := range outcomes {
+		require.Equal(t, sdk.Unauthenticated, o.Class, o.Message)
+		require.Equal(t, "access_refused", o.Code)
+		require.Contains(t, o.Message, b.name)
+		require.Contains(t, o.Message, "set_permissions: write on EXCHANGE")
+	}
+	require.Empty(t, b.positions())
+}
+
+func TestAMissingTopicPermissionRejectsItsRowAloneOnceTheSetUpIsKnownToBeRight(t *testing.T) {
+	b := newBroker(t)
+	h := b.start(map[string]any{"url": limited(t, b), "exchange": "may-topic", "routing_key": "{uuid}.rows"})
+	outcomes := h.Deliver(frameAt(1, "closed", `{}`, `{}`))
+	require.Len(t, outcomes, 2)
+	for _, o := range outcomes {
+		require.Equal(t, sdk.Retry, o.Class, "nothing was taken yet: it may be the set-up (%s)", o.Message)
+	}
+	require.Empty(t, h.Deliver(frameAt(3, "free", `{}`)))
+	found := byPosition(h.Deliver(frameAt(4, "free", `{}`), frameAt(5, "closed", `{}`), frameAt(6, "free", `{}`)))
+	require.Len(t, found, 1)
+	require.Equal(t, sdk.Rejected, found[5].Class, found[5].Message)
+	require.Equal(t, "access_refused", found[5].Code)
+	require.Contains(t, found[5].Message, "may-topic")
+	ids := b.positions()
+	slices.Sort(ids)
+	require.Equal(t, []string{"3", "4", "6"}, slices.Compact(ids), "the broker may have taken row 4 before it closed the channel, and again")
 }
 
 func TestAVhostThatIsMissingIsNamed(t *testing.T) {

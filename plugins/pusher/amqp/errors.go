@@ -69,6 +69,8 @@ func (a *AMQP) failure(err error) error {
 		return sdk.RetryIn(0, "timeout", a.described(err))
 	case !errors.As(err, &closed):
 		return sdk.RetryIn(0, "connection", a.described(err))
+	case closed.Code == amqp.AccessRefused && strings.Contains(closed.Reason, "access to "):
+		return sdk.BadCredentials(code(err), fmt.Errorf("%w; grant it (rabbitmqctl set_permissions: write on EXCHANGE, configure on a QUEUE that is to be made; set_topic_permissions for a topic), or name another user in URL", a.described(err)))
 	case closed.Code == amqp.AccessRefused:
 		return sdk.BadCredentials(code(err), fmt.Errorf("%w; check user, password and vhost in URL, and the user's permissions", a.described(err)))
 	case closed.Code == amqp.NotFound, closed.Code == amqp.NotAllowed, closed.Code == amqp.PreconditionFailed, errors.As(err, &setUp) && closed.Server:
