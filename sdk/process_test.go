@@ -167,15 +167,14 @@ func TestSigtermFinishesTheBatchInHandAndCloses(t *testing.T) {
 	p.stderr.waitFor(t, "plugin is stopping")
 	require.NoError(t, os.WriteFile(gate, nil, 0o600))
 
+	// The second batch was taken in the last moment, and is finished too, perhaps acknowledged with the first, or left to the next process.
+	through := uint64(0)
 	ack, err := stream.Recv()
-	require.NoError(t, err)
-	require.Equal(t, uint64(1), ack.ThroughSeq)
-	// The second batch was taken in the last moment, and is finished too, or left to the next process.
-	ack, err = stream.Recv()
-	if err == nil {
-		require.Equal(t, uint64(2), ack.ThroughSeq)
-		_, err = stream.Recv()
+	for ; err == nil; ack, err = stream.Recv() {
+		require.Greater(t, ack.ThroughSeq, through)
+		through = ack.ThroughSeq
 	}
+	require.NotZero(t, through)
 	require.Equal(t, io.EOF, err, "the stream ends in good order")
 	require.NoError(t, p.command.Wait())
 	require.Contains(t, p.stderr.String(), `"@message":"closed"`)
