@@ -301,8 +301,38 @@ func Frame(uuid string, rows ...string) protocol.Frame {
 	return f
 }
 
+// FrameAt is Frame at a position of the test's own.
+func FrameAt(position uint64, uuid string, rows ...string) protocol.Frame {
+	f := Frame(uuid, rows...)
+	f.Position = position
+	return f
+}
+
 // Indexed gives the rows of a frame the client's indices; protocol.NoIndex where there is none.
 func Indexed(f protocol.Frame, index ...int32) protocol.Frame {
 	f.Index = index
 	return f
+}
+
+// ByPosition is the outcomes by the positions of their rows.
+func ByPosition(outcomes []protocol.Outcome) map[uint64]protocol.Outcome {
+	m := map[uint64]protocol.Outcome{}
+	for _, o := range outcomes {
+		m[o.Position+uint64(o.Row)] = o
+	}
+	return m
+}
+
+// RequireAll fails the test unless each of so many rows has that outcome; it returns the first.
+func RequireAll(t testing.TB, outcomes []protocol.Outcome, rows int, class sdk.Class, code string) protocol.Outcome {
+	t.Helper()
+	if len(outcomes) != rows || rows == 0 {
+		t.Fatalf("%d outcomes, want %d: %+v", len(outcomes), rows, outcomes)
+	}
+	for _, o := range outcomes {
+		if o.Class != class || o.Code != code {
+			t.Fatalf("want %s %q: %+v", class, code, o)
+		}
+	}
+	return outcomes[0]
 }

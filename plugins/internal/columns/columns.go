@@ -68,6 +68,41 @@ func (m Mapping) Values(row sdk.Row) []sdk.Value {
 	return values
 }
 
+// AppendArguments appends what fills the columns for the row, as arguments of a statement: text as text, which the database
+// converts; true and false as such where a column takes no text. emptyAsNull makes "" NULL there.
+func (m Mapping) AppendArguments(to []any, row sdk.Row, emptyAsNull bool) []any {
+	if m.WholeRowOnly() {
+		return append(to, string(row.JSON()))
+	}
+	values := m.Values(row)
+	for i, c := range m.Columns {
+		value := values[i]
+		switch {
+		case c.Member == WholeRow:
+			to = append(to, string(row.JSON()))
+		case value.IsNull():
+			to = append(to, nil)
+		case c.JSON():
+			to = append(to, string(value.Raw()))
+		case c.Text():
+			to = append(to, value.String())
+		default:
+			truth, err := value.Bool()
+			switch text := value.String(); {
+			case err == nil:
+				to = append(to, truth)
+			case text == "" && emptyAsNull:
+				to = append(to, nil)
+			case c.Type == "blob":
+				to = append(to, []byte(text))
+			default:
+				to = append(to, text)
+			}
+		}
+	}
+	return to
+}
+
 // sqlTypes: a name of one or more words, perhaps with a schema, a precision and array brackets. It goes into CREATE TABLE
 // as it stands, so nothing else may pass.
 var sqlTypes = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?( [A-Za-z_][A-Za-z0-9_]*)*( ?\([0-9]+( ?, ?[0-9]+)?\))?( [A-Za-z ]+)?(\[\])*$`)

@@ -1,6 +1,7 @@
 package trouble
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/pem"
 	"io"
@@ -25,6 +26,7 @@ type Proxy struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	gate  chan struct{} // closed: the server's answers pass
+	lost  []byte        // an answer with it is not handed on, and its connection is cut; nil: none
 }
 
 // NewProxy listens until the test ends.
@@ -79,6 +81,13 @@ func (p *Proxy) Resume() {
 	}
 }
 
+// Lose cuts the connection of the next answer that holds these bytes, in its place.
+func (p *Proxy) Lose(answer string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = []byte(answer)
+}
+
 // Cut ends all connections; new ones are taken.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -114,7 +123,14 @@ func (p *Proxy) serve() {
 				n, err := server.Read(buf)
 				p.mu.Lock()
 				gate := p.gate
+				lost := p.lost != nil && bytes.Contains(buf[:n], p.lost)
+				if lost {
+					p.lost = nil
+				}
 				p.mu.Unlock()
+				if lost {
+					return
+				}
 				<-gate
 				if _, werr := client.Write(buf[:n]); err != nil || werr != nil {
 					return

@@ -128,24 +128,10 @@ func (b *broker) host() string {
 	return u.Host
 }
 
-func frameAt(position uint64, uuid string, rows ...string) protocol.Frame {
-	f := plugintest.Frame(uuid, rows...)
-	f.Position = position
-	return f
-}
-
-func byPosition(outcomes []protocol.Outcome) map[uint64]protocol.Outcome {
-	m := map[uint64]protocol.Outcome{}
-	for _, o := range outcomes {
-		m[o.Position+uint64(o.Row)] = o
-	}
-	return m
-}
-
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"queue": b.name})
-	frame := plugintest.Indexed(frameAt(1<<52, "a.b*#/é", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(1<<52, "a.b*#/é", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
 	frame.OrgID, frame.UserID, frame.TraceParent = 42, 9, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	require.Empty(t, h.Deliver(frame))
 	got := b.take()
@@ -164,7 +150,7 @@ func TestRowsArriveAsTheyWereSent(t *testing.T) {
 func TestRoutingKeysAreMadeOfTheRowAndHostileUUIDsStayOneWord(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"exchange": b.name, "exchange_type": "topic", "queue": b.name, "routing_key": "rows.{org}.{uuid}", "binding_key": "rows.*.*"})
-	require.Empty(t, h.Deliver(frameAt(1, "0123abcd", `{}`), frameAt(2, "a.b.#.*", `{}`), frameAt(3, "%2E", `{}`), frameAt(4, "é\x00", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "0123abcd", `{}`), plugintest.FrameAt(2, "a.b.#.*", `{}`), plugintest.FrameAt(3, "%2E", `{}`), plugintest.FrameAt(4, "é\x00", `{}`)))
 	var keys []string
 	for _, d := range b.take() {
 		keys = append(keys, d.RoutingKey)
@@ -175,7 +161,7 @@ func TestRoutingKeysAreMadeOfTheRowAndHostileUUIDsStayOneWord(t *testing.T) {
 func TestARoutingKeyThatIsTooLongRejectsItsRowAlone(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"exchange": b.name, "exchange_type": "topic", "queue": b.name, "routing_key": "{uuid}"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`), frameAt(2, strings.Repeat(".", 128), `{}`), frameAt(3, "b", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, strings.Repeat(".", 128), `{}`), plugintest.FrameAt(3, "b", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Rejected, outcomes[0].Class)
 	require.Equal(t, uint64(2), outcomes[0].Position)
@@ -186,7 +172,7 @@ func TestAMessageThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"queue": b.name})
 	large := `{"text":"` + strings.Repeat("x", 1<<20) + `"}` // the test's server takes no more than 1 MiB
-	outcomes := byPosition(h.Deliver(frameAt(1, "a", `{}`, large, `{}`), frameAt(4, "b", `{}`, large)))
+	outcomes := plugintest.ByPosition(h.Deliver(plugintest.FrameAt(1, "a", `{}`, large, `{}`), plugintest.FrameAt(4, "b", `{}`, large)))
 	require.Len(t, outcomes, 2)
 	for _, position := range []uint64{2, 5} {
 		require.Equal(t, sdk.Rejected, outcomes[position].Class)
@@ -198,7 +184,7 @@ func TestAMessageThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 		there[id] = true
 	}
 	require.Equal(t, map[string]bool{"1": true, "3": true, "4": true}, there)
-	require.Empty(t, h.Deliver(frameAt(6, "a", `{}`)), "the channel is there again")
+	require.Empty(t, h.Deliver(plugintest.FrameAt(6, "a", `{}`)), "the channel is there again")
 }
 
 func TestUnroutableRowsAreKnown(t *testing.T) {
@@ -208,7 +194,7 @@ func TestUnroutableRowsAreKnown(t *testing.T) {
 	require.NoError(t, b.QueueBind(b.name, "known", b.name, false, nil))
 	for unroutable, want := range map[string]sdk.Class{"retry": sdk.Retry, "reject": sdk.Rejected, "accept": protocol.Delivered} {
 		h := b.start(map[string]any{"exchange": b.name, "routing_key": "{uuid}", "unroutable": unroutable})
-		outcomes := h.Deliver(frameAt(1, "known", `{}`), frameAt(2, "unknown", `{}`), frameAt(3, "known", `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(1, "known", `{}`), plugintest.FrameAt(2, "unknown", `{}`), plugintest.FrameAt(3, "known", `{}`))
 		require.Equal(t, []string{"1", "3"}, b.positions())
 		if want == protocol.Delivered {
 			require.Empty(t, outcomes)
@@ -227,7 +213,7 @@ func TestAFullQueueHoldsWhatItRefusesAndLosesNothing(t *testing.T) {
 	b := newBroker(t)
 	queue := b.queue(amqp.Table{amqp.QueueMaxLenArg: 3, amqp.QueueOverflowArg: "reject-publish"})
 	h := b.start(map[string]any{"routing_key": queue})
-	outcomes := byPosition(h.Deliver(frameAt(1, "a", `{}`, `{}`, `{}`, `{}`, `{}`)))
+	outcomes := plugintest.ByPosition(h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`, `{}`, `{}`, `{}`)))
 	require.NotEmpty(t, outcomes)
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Throttled, o.Class)
@@ -238,7 +224,7 @@ func TestAFullQueueHoldsWhatItRefusesAndLosesNothing(t *testing.T) {
 	require.NotContains(t, outcomes, uint64(1))
 	var again []protocol.Frame
 	for position := range outcomes {
-		again = append(again, frameAt(position, "a", `{}`))
+		again = append(again, plugintest.FrameAt(position, "a", `{}`))
 	}
 	require.Empty(t, h.Deliver(again...))
 	require.Len(t, b.take(), len(again))
@@ -250,8 +236,8 @@ func TestBehindARowThatComesAgainTheOthersOfItsUUIDComeAgainToo(t *testing.T) {
 	b.queue(nil)
 	require.NoError(t, b.QueueBind(b.name, "u1", b.name, false, nil))
 	h := b.start(map[string]any{"exchange": b.name, "routing_key": "{uuid}"})
-	stream := []protocol.Frame{frameAt(1, "u1", `{}`), frameAt(2, "u2", `{}`), frameAt(3, "u2", `{}`), frameAt(4, "u1", `{}`)}
-	outcomes := byPosition(h.DeliverOrdered(stream...))
+	stream := []protocol.Frame{plugintest.FrameAt(1, "u1", `{}`), plugintest.FrameAt(2, "u2", `{}`), plugintest.FrameAt(3, "u2", `{}`), plugintest.FrameAt(4, "u1", `{}`)}
+	outcomes := plugintest.ByPosition(h.DeliverOrdered(stream...))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, "no_route", outcomes[2].Code)
 	require.Equal(t, sdk.Retry, outcomes[3].Class)
@@ -264,7 +250,7 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 	require.NoError(t, err)
 	u.User = url.UserPassword(u.User.Username(), "wrong-hunter2")
 	h := b.start(map[string]any{"url": u.String(), "queue": b.name})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Unauthenticated, outcomes[0].Class, outcomes[0].Message)
 	require.Contains(t, outcomes[0].Message, u.Host)
@@ -292,7 +278,7 @@ func TestAMissingPermissionForTheExchangeHoldsTheDestination(t *testing.T) {
 	require.NoError(t, b.ExchangeDeclare(b.name, "fanout", true, false, false, false, nil))
 	require.NoError(t, b.QueueBind(b.name, "", b.name, false, nil))
 	h := b.start(map[string]any{"url": at, "exchange": b.name, "routing_key": "{uuid}"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Unauthenticated, o.Class, o.Message)
@@ -306,13 +292,13 @@ func TestAMissingPermissionForTheExchangeHoldsTheDestination(t *testing.T) {
 func TestAMissingTopicPermissionRejectsItsRowAloneOnceTheSetUpIsKnownToBeRight(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"url": limited(t, b), "exchange": "may-topic", "routing_key": "{uuid}.rows"})
-	outcomes := h.Deliver(frameAt(1, "closed", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "closed", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Retry, o.Class, "nothing was taken yet: it may be the set-up (%s)", o.Message)
 	}
-	require.Empty(t, h.Deliver(frameAt(3, "free", `{}`)))
-	found := byPosition(h.Deliver(frameAt(4, "free", `{}`), frameAt(5, "closed", `{}`), frameAt(6, "free", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(3, "free", `{}`)))
+	found := plugintest.ByPosition(h.Deliver(plugintest.FrameAt(4, "free", `{}`), plugintest.FrameAt(5, "closed", `{}`), plugintest.FrameAt(6, "free", `{}`)))
 	require.Len(t, found, 1)
 	require.Equal(t, sdk.Rejected, found[5].Class, found[5].Message)
 	require.Equal(t, "access_refused", found[5].Code)
@@ -325,7 +311,7 @@ func TestAMissingTopicPermissionRejectsItsRowAloneOnceTheSetUpIsKnownToBeRight(t
 func TestAVhostThatIsMissingIsNamed(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"url": strings.TrimSuffix(b.url, "/") + "/nowhere", "queue": b.name})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "nowhere")
@@ -336,14 +322,14 @@ func TestAnExchangeThatIsMissingIsSaidBeforeRowsCome(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"exchange": b.name, "routing_key": "x"})
 	require.ErrorContains(t, h.Health(), "EXCHANGE "+b.name)
-	outcomes := h.Deliver(frameAt(1, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "not_found", outcomes[0].Code)
 	require.NoError(t, b.ExchangeDeclare(b.name, "fanout", true, false, false, false, nil))
 	b.queue(nil)
 	require.NoError(t, b.QueueBind(b.name, "", b.name, false, nil))
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.NoError(t, h.Health())
 	require.Equal(t, []string{"1"}, b.positions())
 }
@@ -352,7 +338,7 @@ func TestAQueueOfAnotherKindIsSaid(t *testing.T) {
 	b := newBroker(t)
 	queue := b.queue(amqp.Table{amqp.QueueMaxLenArg: 3})
 	h := b.start(map[string]any{"queue": queue, "queue_type": "quorum"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "precondition_failed", outcomes[0].Code)
@@ -362,13 +348,13 @@ func TestAQueueOfAnotherKindIsSaid(t *testing.T) {
 func TestAQuorumQueueTakesRows(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"queue": b.name, "queue_type": "quorum"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`)))
 	require.Equal(t, []string{"1", "2"}, b.positions())
 }
 
 func TestAServerThatIsDownIsNoConfigurationProblem(t *testing.T) {
 	h := plugintest.Start(t, plugin, map[string]any{"url": "amqp://u:hunter2@127.0.0.1:1/", "queue": "q"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "127.0.0.1:1")
@@ -380,17 +366,17 @@ func TestAServerThatIsSlowDelaysAndComesBack(t *testing.T) {
 	b := newBroker(t)
 	proxy := trouble.NewProxy(t, b.host())
 	h := b.start(map[string]any{"url": b.through(proxy.Address), "queue": b.name, "confirm_timeout": "500ms", "connect_timeout": "500ms"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	proxy.Stall()
 	for _, what := range []string{"wait for confirms", "connect"} {
-		outcomes := h.Deliver(frameAt(2, "a", `{}`, `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`))
 		require.Len(t, outcomes, 2)
 		require.Equal(t, sdk.Retry, outcomes[0].Class)
 		require.Equal(t, "timeout", outcomes[0].Code)
 		require.Contains(t, outcomes[0].Message, what)
 	}
 	proxy.Resume()
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`)))
 	require.Equal(t, []string{"1", "2", "3", "2", "3"}, b.positions(), "the broker had them already")
 }
 
@@ -399,9 +385,9 @@ func TestTLSIsSpokenAndTheServerIsVerified(t *testing.T) {
 	proxy, caFile := trouble.NewTLSProxy(t, b.host())
 	address := strings.Replace(b.through(proxy.Address), "amqp://", "amqps://", 1)
 	h := b.start(map[string]any{"url": address, "queue": b.name, "ca_file": caFile})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Equal(t, []string{"1"}, b.positions())
-	outcomes := b.start(map[string]any{"url": address, "queue": b.name}).Deliver(frameAt(2, "a", `{}`))
+	outcomes := b.start(map[string]any{"url": address, "queue": b.name}).Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "certificate")
@@ -412,10 +398,10 @@ func TestAConnectionThatEndsIsReplaced(t *testing.T) {
 	proxy := trouble.NewProxy(t, b.host())
 	h := b.start(map[string]any{"url": b.through(proxy.Address), "queue": b.name})
 	for position := uint64(1); position < 20; position++ {
-		outcomes := h.Deliver(frameAt(position, "a", `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(position, "a", `{}`))
 		if len(outcomes) > 0 { // noticed only now
 			require.Equal(t, sdk.Retry, outcomes[0].Class)
-			require.Empty(t, h.Deliver(frameAt(position, "a", `{}`)))
+			require.Empty(t, h.Deliver(plugintest.FrameAt(position, "a", `{}`)))
 		}
 		if position%5 == 0 {
 			proxy.Cut()
@@ -440,13 +426,13 @@ func TestRowsSurviveARestartOfTheServer(t *testing.T) {
 	trouble.Service(t, "revive", "rabbitmq")
 	b.open()
 	h := b.start(map[string]any{"queue": b.name})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`, `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`, `{}`)))
 	trouble.Service(t, "kill", "rabbitmq")
-	outcomes := h.Deliver(frameAt(4, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(4, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	trouble.Service(t, "revive", "rabbitmq")
-	require.Eventually(t, func() bool { return len(h.Deliver(frameAt(4, "a", `{}`))) == 0 }, time.Minute, 200*time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.Deliver(plugintest.FrameAt(4, "a", `{}`))) == 0 }, time.Minute, 200*time.Millisecond)
 	b.open()
 	require.Subset(t, b.positions(), numbers(1, 4), "what was confirmed before the kill is there")
 }

@@ -31,7 +31,7 @@ func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	for range batches {
 		var b protocol.Batch
 		for range 1 + random.IntN(10) {
-			f := frameAt(last+1, fmt.Sprintf("u%d", random.IntN(6)), `{"n":1}`, `{"n":2,"text":"somewhat longer"}`)
+			f := plugintest.FrameAt(last+1, fmt.Sprintf("u%d", random.IntN(6)), `{"n":1}`, `{"n":2,"text":"somewhat longer"}`)
 			last += 2
 			b.Frames = append(b.Frames, f)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/sdk"
+	"github.com/rivergate/rivergate/sdk/plugintest"
 )
 
 // smallDisk is real files with room for so many bytes more, and a sync that may fail.
@@ -60,8 +61,8 @@ func TestAFullDiskLeavesNoHalfLineAndIsRetried(t *testing.T) {
 	h, f := start(t, map[string]any{"path": dir + "/{uuid}.jsonl"})
 	disk := &smallDisk{room: 300}
 	f.files.create = disk.create
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
-	outcomes := h.Deliver(frameAt(2, "a", `{}`), frameAt(3, "b", `{}`, `{}`, `{}`))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
+	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`), plugintest.FrameAt(3, "b", `{}`, `{}`, `{}`))
 	require.Len(t, outcomes, 4, "all or nothing")
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Retry, o.Class)
@@ -69,7 +70,7 @@ func TestAFullDiskLeavesNoHalfLineAndIsRetried(t *testing.T) {
 	}
 	require.Equal(t, map[uint64]int{1: 1}, read(t, dir))
 	disk.room = 1 << 20
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`), frameAt(3, "b", `{}`, `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`), plugintest.FrameAt(3, "b", `{}`, `{}`, `{}`)))
 	requireOnce(t, read(t, dir), 1, 5)
 }
 
@@ -78,13 +79,13 @@ func TestASyncThatFailsTakesTheRowsBack(t *testing.T) {
 	h, f := start(t, map[string]any{"path": dir + "/x.jsonl"})
 	disk := &smallDisk{room: 1 << 20}
 	f.files.create = disk.create
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	disk.syncFail = errors.New("input/output error")
-	outcomes := h.Deliver(frameAt(2, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, map[uint64]int{1: 1}, read(t, dir))
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`)))
 	requireOnce(t, read(t, dir), 1, 2)
 }
 
@@ -97,7 +98,7 @@ func TestAFullFileSystemIsSurvived(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
 	config := map[string]any{"path": dir + "/{uuid}.jsonl"}
 	h, f := start(t, config)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	ballast := dir + "/ballast"
 	require.ErrorIs(t, os.WriteFile(ballast, make([]byte, 1<<20), 0o640), syscall.ENOSPC)
 	rows := make([]string, 100)
@@ -105,14 +106,14 @@ func TestAFullFileSystemIsSurvived(t *testing.T) {
 		rows[i] = fmt.Sprintf(`{"n":%d,"text":"0123456789012345678901234567890123456789"}`, i)
 	}
 	for range 3 {
-		outcomes := h.Deliver(frameAt(2, "b", rows...))
+		outcomes := h.Deliver(plugintest.FrameAt(2, "b", rows...))
 		require.Len(t, outcomes, len(rows))
 		require.Equal(t, "disk_full", outcomes[0].Code)
 	}
 	crash(t, f)
 	require.NoError(t, os.Remove(ballast))
 	h, _ = start(t, config)
-	require.Empty(t, h.Deliver(frameAt(2, "b", rows...)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "b", rows...)))
 	requireOnce(t, read(t, dir), 1, 101)
 	h.Drain()
 }

@@ -40,12 +40,6 @@ func crash(t *testing.T, f *File) {
 	f.ledger = nil
 }
 
-func frameAt(position uint64, uuid string, rows ...string) protocol.Frame {
-	f := plugintest.Frame(uuid, rows...)
-	f.Position = position
-	return f
-}
-
 // read gives the positions of all rows below a folder, with how often each is there; every line must be a whole one.
 func read(t *testing.T, folder string) map[uint64]int {
 	t.Helper()
@@ -82,7 +76,7 @@ func requireOnce(t *testing.T, counts map[uint64]int, first, last uint64) {
 func TestEveryRowIsOneLineWithTheClientsOwnBytes(t *testing.T) {
 	dir := t.TempDir()
 	h, _ := start(t, map[string]any{"path": dir + "/{org}/{date}.jsonl"})
-	frame := plugintest.Indexed(frameAt(900, "a\"\n1", `{"b": 1.50,"a":1e400,"b":"\u0041 <é>"}`, "{\n \"k\": \"x y\",\r\n\t\"n\": [1, 2]\n}"), 3, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(900, "a\"\n1", `{"b": 1.50,"a":1e400,"b":"\u0041 <é>"}`, "{\n \"k\": \"x y\",\r\n\t\"n\": [1, 2]\n}"), 3, protocol.NoIndex)
 	frame.OrgID = 42
 	require.Empty(t, h.Deliver(frame))
 	text, err := os.ReadFile(filepath.Join(dir, "42", "2026-01-02.jsonl"))
@@ -96,12 +90,12 @@ func TestCSVIsReadByAnyReader(t *testing.T) {
 	dir := t.TempDir()
 	config := map[string]any{"path": dir + "/x.{format}", "format": "csv"}
 	h, f := start(t, config)
-	frame := plugintest.Indexed(frameAt(5, "a,\"\n1", `{"a":"x,\"y\""}`, `{}`), 0, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(5, "a,\"\n1", `{"a":"x,\"y\""}`, `{}`), 0, protocol.NoIndex)
 	require.Empty(t, h.Deliver(frame))
 	crash(t, f)
 	h, _ = start(t, config) // reads positions back across a quoted newline
 	require.Len(t, h.Deliver(frame), 2)
-	require.Empty(t, h.Deliver(frameAt(7, "b", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(7, "b", `{}`)))
 	file, err := os.Open(dir + "/x.csv")
 	require.NoError(t, err)
 	defer file.Close()
@@ -120,7 +114,7 @@ func TestARowThatComesAgainIsWrittenOnce(t *testing.T) {
 	dir := t.TempDir()
 	config := map[string]any{"path": dir + "/{org}.jsonl"}
 	h, f := start(t, config)
-	first, second := frameAt(100, "a", `{}`, `{}`), frameAt(50, "b", `{}`)
+	first, second := plugintest.FrameAt(100, "a", `{}`, `{}`), plugintest.FrameAt(50, "b", `{}`)
 	require.Empty(t, h.Deliver(first))
 	require.Empty(t, h.Deliver(second), "a lower position is a row of its own")
 	for _, o := range h.Deliver(first, second) {
@@ -140,7 +134,7 @@ func TestATornEndIsCutAtEveryByte(t *testing.T) {
 	path := dir + "/x.jsonl"
 	config := map[string]any{"path": path}
 	h, f := start(t, config)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{"n":1}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{"n":1}`)))
 	crash(t, f)
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -151,7 +145,7 @@ func TestATornEndIsCutAtEveryByte(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, append(bytes.Clone(whole), last[:cut]...), 0o640))
 		require.NoError(t, os.WriteFile(f.ledgerPath(), ledger, 0o640))
 		h, again := start(t, config)
-		require.Empty(t, h.Deliver(frameAt(2, "a", `{"n":2}`)), "cut at %d", cut)
+		require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{"n":2}`)), "cut at %d", cut)
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, string(whole)+string(last), string(text), "cut at %d", cut)
@@ -164,7 +158,7 @@ func TestBlocksThatWereNeverWrittenAreCutAndOtherPeoplesLinesStay(t *testing.T) 
 	path := dir + "/x.jsonl"
 	config := map[string]any{"path": path}
 	h, f := start(t, config)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	crash(t, f)
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -173,7 +167,7 @@ func TestBlocksThatWereNeverWrittenAreCutAndOtherPeoplesLinesStay(t *testing.T) 
 	text := append(append(append(bytes.Clone(whole), "a note\n"...), append(make([]byte, 50), '\n')...), line...)
 	require.NoError(t, os.WriteFile(path, text, 0o640))
 	h, _ = start(t, config)
-	require.Empty(t, h.Deliver(frameAt(3, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(3, "a", `{}`)))
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, string(whole)+"a note\n"+string(line), string(got))
@@ -188,13 +182,13 @@ func TestARecordWithAHoleIsNotBelieved(t *testing.T) {
 		config := map[string]any{"path": path, "format": format}
 		h, f := start(t, config)
 		long := `{"text":"` + strings.Repeat("x", 2*sector) + `"}`
-		odd := frameAt(1, "a\x00b", `{}`)
+		odd := plugintest.FrameAt(1, "a\x00b", `{}`)
 		require.Empty(t, h.Deliver(odd))
 		crash(t, f)
 		whole, err := os.ReadFile(path)
 		require.NoError(t, err)
 		h, f = start(t, config)
-		frames := []protocol.Frame{frameAt(2, "a", long), frameAt(3, "a", long), frameAt(4, "a", long)}
+		frames := []protocol.Frame{plugintest.FrameAt(2, "a", long), plugintest.FrameAt(3, "a", long), plugintest.FrameAt(4, "a", long)}
 		require.Empty(t, h.Deliver(frames...))
 		crash(t, f)
 		want, err := os.ReadFile(path)
@@ -219,13 +213,13 @@ func TestALedgerThatIsDamagedIsNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	config := map[string]any{"path": dir + "/x.jsonl"}
 	h, f := start(t, config)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	h.Drain()
 	text, err := os.ReadFile(f.ledgerPath())
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(f.ledgerPath(), bytes.Replace(text, []byte("1-1"), []byte("1-9"), 1), 0o640))
 	h, _ = start(t, config)
-	outcomes := h.Deliver(frameAt(2, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "damaged")
@@ -237,11 +231,11 @@ func TestRotatedFilesAreNumberedAndNeverOverwritten(t *testing.T) {
 	config := map[string]any{"path": dir + "/x.jsonl", "rotate_size": 1000}
 	h, f := start(t, config)
 	for p := uint64(1); p <= 40; p++ {
-		require.Empty(t, h.Deliver(frameAt(p, "a", `{"n":1}`)))
+		require.Empty(t, h.Deliver(plugintest.FrameAt(p, "a", `{"n":1}`)))
 		if p%7 == 0 {
 			crash(t, f)
 			h, f = start(t, config)
-			require.Len(t, h.Deliver(frameAt(p-1, "a", `{}`, `{}`)), 2, "known across rotation and crash")
+			require.Len(t, h.Deliver(plugintest.FrameAt(p-1, "a", `{}`, `{}`)), 2, "known across rotation and crash")
 		}
 	}
 	counts := read(t, dir)
@@ -264,11 +258,11 @@ func TestANewIntervalStartsANewFile(t *testing.T) {
 	h, f := start(t, map[string]any{"path": dir + "/x.jsonl", "rotate_interval": "1h"})
 	now := time.Now().Truncate(time.Hour).Add(59 * time.Minute)
 	f.files.now = func() time.Time { return now }
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`)))
 	require.NoFileExists(t, dir+"/x-000001.jsonl")
 	now = now.Add(2 * time.Minute)
-	require.Empty(t, h.Deliver(frameAt(3, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(3, "a", `{}`)))
 	require.FileExists(t, dir+"/x-000001.jsonl")
 	requireOnce(t, read(t, dir), 1, 3)
 	require.Equal(t, map[uint64]int{1: 1, 2: 1, 3: 1}, read(t, dir))
@@ -279,7 +273,7 @@ func TestManyUUIDsNeedFewOpenFiles(t *testing.T) {
 	h, f := start(t, map[string]any{"path": dir + "/{uuid}.jsonl", "max_open_files": 3})
 	var frames []protocol.Frame
 	for p := range uint64(200) {
-		frames = append(frames, frameAt(p, fmt.Sprintf("u%d", p%20), `{}`))
+		frames = append(frames, plugintest.FrameAt(p, fmt.Sprintf("u%d", p%20), `{}`))
 	}
 	require.Empty(t, h.Deliver(frames...))
 	require.LessOrEqual(t, len(f.files.open), 3)
@@ -293,9 +287,9 @@ func TestAFileThatCannotBeWrittenHoldsItsOwnRowsOnly(t *testing.T) {
 	dir := t.TempDir()
 	h, _ := start(t, map[string]any{"path": dir + "/{date}/{uuid}.jsonl"})
 	require.NoError(t, os.MkdirAll(dir+"/2026-01-02/bad.jsonl", 0o750)) // a folder where the file should be
-	today, tomorrow, other := frameAt(1, "bad", `{}`), frameAt(2, "bad", `{}`), frameAt(3, "good", `{}`)
+	today, tomorrow, other := plugintest.FrameAt(1, "bad", `{}`), plugintest.FrameAt(2, "bad", `{}`), plugintest.FrameAt(3, "good", `{}`)
 	tomorrow.ReceivedAt = tomorrow.ReceivedAt.AddDate(0, 0, 1)
-	tomorrowOther := frameAt(4, "good", `{}`)
+	tomorrowOther := plugintest.FrameAt(4, "good", `{}`)
 	tomorrowOther.ReceivedAt = tomorrow.ReceivedAt
 	outcomes := h.Deliver(tomorrowOther, today, tomorrow, other)
 	require.Len(t, outcomes, 2, "the later row of the uuid waits, though its own file is fine")
@@ -311,27 +305,27 @@ func TestAFileThatCannotBeWrittenHoldsItsOwnRowsOnly(t *testing.T) {
 func TestTwoProcessesNeverWriteTheSameFiles(t *testing.T) {
 	config := map[string]any{"path": t.TempDir() + "/x.jsonl"}
 	older, _ := start(t, config)
-	require.Empty(t, older.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, older.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	newer, _ := start(t, config)
-	outcomes := newer.Deliver(frameAt(2, "a", `{}`))
+	outcomes := newer.Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Throttled, outcomes[0].Class)
 	older.Drain()
-	require.Empty(t, newer.Deliver(frameAt(2, "a", `{}`)))
+	require.Empty(t, newer.Deliver(plugintest.FrameAt(2, "a", `{}`)))
 }
 
 // Two instances of one path would write over each other's rows.
 func TestTwoInstancesNeverWriteTheSameFiles(t *testing.T) {
 	dir := t.TempDir()
 	first, _ := start(t, map[string]any{"path": dir + "/{org}.{format}"})
-	require.Empty(t, first.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, first.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	other := func(path string, h *plugintest.Harness) []protocol.Outcome {
 		problems, err := h.Client.Configure(t.Context(), "other", []byte(fmt.Sprintf(`{"path":%q}`, path)))
 		require.NoError(t, err)
 		require.Empty(t, problems)
 		stream, err := h.Client.Deliver(t.Context(), "other")
 		require.NoError(t, err)
-		require.NoError(t, stream.Send(&protocol.Batch{Seq: 1, Frames: []protocol.Frame{frameAt(1, "a", `{}`)}}))
+		require.NoError(t, stream.Send(&protocol.Batch{Seq: 1, Frames: []protocol.Frame{plugintest.FrameAt(1, "a", `{}`)}}))
 		ack, err := stream.Recv()
 		require.NoError(t, err)
 		require.NoError(t, stream.CloseSend())
@@ -353,11 +347,11 @@ func TestTwoInstancesNeverWriteTheSameFiles(t *testing.T) {
 func TestAFileThatIsTakenAwayIsMadeAgain(t *testing.T) {
 	dir := t.TempDir()
 	h, _ := start(t, map[string]any{"path": dir + "/x.jsonl"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.NoError(t, os.Rename(dir+"/x.jsonl", dir+"/taken.jsonl"))
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`)))
 	require.NoError(t, os.Truncate(dir+"/x.jsonl", 0))
-	require.Empty(t, h.Deliver(frameAt(3, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(3, "a", `{}`)))
 	require.Equal(t, map[uint64]int{1: 1, 3: 1}, read(t, dir))
 }
 

@@ -17,7 +17,7 @@ func TestNoUUIDLeavesItsFolder(t *testing.T) {
 	uuids := []string{"..", ".", "../../evil", "/etc/passwd", "a/b", "a_b", "a%2Fb", "\x00", "…", "con", strings.Repeat("/", 128), strings.Repeat("x", 128),
 		strings.Repeat("x", 127) + "y", ".hidden", "a\nb", "-rf", "x-000001"}
 	for i, uuid := range uuids {
-		require.Empty(t, h.Deliver(frameAt(uint64(i), uuid, `{}`)), "%q", uuid)
+		require.Empty(t, h.Deliver(plugintest.FrameAt(uint64(i), uuid, `{}`)), "%q", uuid)
 	}
 	files, err := filepath.Glob(dir + "/out/*/*.jsonl")
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func FuzzSafeName(f *testing.F) {
 func TestFramesOfTheSameInstantAndOrgShareAFile(t *testing.T) {
 	dir := t.TempDir()
 	h, _ := start(t, map[string]any{"path": dir + "/{instance}/{date}T{hour}.jsonl"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`), frameAt(2, "b", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, "b", `{}`)))
 	require.FileExists(t, dir+"/"+plugintest.Instance+"/2026-01-02T03.jsonl")
 	requireOnce(t, read(t, dir), 1, 2)
 }

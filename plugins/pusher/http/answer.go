@@ -13,18 +13,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/rivergate/rivergate/plugins/internal/refusal"
 	"github.com/rivergate/rivergate/sdk"
 )
 
-const (
-	// maxAnswer bounds what is read of a response body, maxQuote what of it a message may hold; bytes.
-	maxAnswer = 64 << 10
-	maxQuote  = 200
-	// maxRetryAfter bounds what a destination may ask for.
-	maxRetryAfter = 24 * time.Hour
-)
+// maxAnswer bounds what is read of a response body, bytes.
+const maxAnswer = 64 << 10
 
 // verdict is what an answer means for the way on.
 type verdict int
@@ -64,8 +59,8 @@ func (h *HTTP) judge(response *http.Response) answer {
 		body = nil
 	}
 	code := "http_" + strconv.Itoa(status)
-	after := h.retryAfter(response.Header.Get("Retry-After"))
-	err := fmt.Errorf("the destination answered %d %s%s", status, http.StatusText(status), h.quote(body))
+	after := refusal.RetryAfter(response.Header.Get("Retry-After"), h.now())
+	err := fmt.Errorf("the destination answered %d %s%s", status, http.StatusText(status), refusal.Quote(h.hide(string(body))))
 	switch {
 	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, status == http.StatusRequestEntityTooLarge:
 		a := answer{verdict: refused, err: sdk.Permanent(code, err), body: body}
@@ -112,36 +107,6 @@ func (h *HTTP) hide(text string) string {
 		text = strings.ReplaceAll(text, secret, "***")
 	}
 	return text
-}
-
-// quote is the beginning of a body in one printable line, with a colon before it; nothing for nothing.
-func (h *HTTP) quote(body []byte) string {
-	text := strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, h.hide(string(body)))
-	text = strings.Join(strings.Fields(text), " ")
-	if text == "" {
-		return ""
-	}
-	if len(text) > maxQuote {
-		text = strings.ToValidUTF8(text[:maxQuote], "") + "…"
-	}
-	return ": " + text
-}
-
-// retryAfter reads seconds or an HTTP date (RFC 9110, 10.2.3).
-func (h *HTTP) retryAfter(text string) time.Duration {
-	text = strings.TrimSpace(text)
-	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(h.now()), 0), maxRetryAfter)
-	}
-	return 0
 }
 
 // fields are the places that a Rivergate names in a refusal: details.errors[].field, or details.field.

@@ -128,16 +128,10 @@ func (b *broker) start(config map[string]any) *plugintest.Harness {
 	return plugintest.Start(b.t, plugin, config)
 }
 
-func frameAt(position uint64, uuid string, rows ...string) protocol.Frame {
-	f := plugintest.Frame(uuid, rows...)
-	f.Position = position
-	return f
-}
-
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{})
-	frame := plugintest.Indexed(frameAt(1<<52, "a.b*#/é", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(1<<52, "a.b*#/é", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
 	frame.OrgID, frame.UserID, frame.TraceParent = 42, 9, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	require.Empty(t, h.Deliver(frame))
 	got := b.take()
@@ -180,7 +174,7 @@ func TestARowThatIsTooLargeForTheTopicIsRejectedAlone(t *testing.T) {
 	h := b.start(map[string]any{})
 	large := `{"text":"` + strings.Repeat("x", 30000) + `"}`
 	medium := `{"text":"` + strings.Repeat("x", 8000) + `"}` // several of them are too much for one request
-	outcomes := h.Deliver(frameAt(1, "a", medium, large, medium), frameAt(4, "b", medium, large, medium))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", medium, large, medium), plugintest.FrameAt(4, "b", medium, large, medium))
 	require.Len(t, outcomes, 2)
 	for i, position := range []uint64{1, 4} {
 		require.Equal(t, sdk.Rejected, outcomes[i].Class, outcomes[i])
@@ -195,7 +189,7 @@ func TestATopicThatIsMissingHoldsTheRowsUntilItIsThere(t *testing.T) {
 	b := newBroker(t)
 	b.topic += "-later"
 	h := b.start(map[string]any{})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "topic", outcomes[0].Code)
@@ -203,7 +197,7 @@ func TestATopicThatIsMissingHoldsTheRowsUntilItIsThere(t *testing.T) {
 	require.Contains(t, outcomes[0].Message, b.address)
 	require.Error(t, h.Health())
 	b.create(nil)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`)))
 	require.NoError(t, h.Health())
 	require.Equal(t, []string{"1", "2"}, positions(b.take()))
 }
@@ -212,7 +206,7 @@ func TestTheTopicIsCreatedOnRequest(t *testing.T) {
 	b := newBroker(t)
 	b.topic += "-made"
 	h := b.start(map[string]any{"create_topic": true, "partitions": 3, "replication": 1})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`), frameAt(2, "b", `{}`), frameAt(3, "c", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, "b", `{}`), plugintest.FrameAt(3, "c", `{}`)))
 	require.Len(t, b.take(), 3)
 	partitions, err := b.Partitions(b.topic)
 	require.NoError(t, err)
@@ -221,7 +215,7 @@ func TestTheTopicIsCreatedOnRequest(t *testing.T) {
 
 func TestABrokerThatIsDownIsNoConfigurationProblem(t *testing.T) {
 	h := plugintest.Start(t, plugin, map[string]any{"brokers": []string{"127.0.0.1:1"}})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "127.0.0.1:1")
@@ -233,7 +227,7 @@ func TestABrokerThatSaysNothingHoldsABatchNoLongerThanItsDeadline(t *testing.T) 
 	proxy := trouble.NewProxy(t, b.address)
 	proxy.Stall()
 	h := b.start(map[string]any{"brokers": []string{proxy.Address}, "connect_timeout": "300ms", "delivery_timeout": "600ms"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class, outcomes[0])
 }
@@ -241,9 +235,9 @@ func TestABrokerThatSaysNothingHoldsABatchNoLongerThanItsDeadline(t *testing.T) 
 func TestABrokerThatIsKilledGetsEverythingWhenItIsBack(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"connect_timeout": "1s", "delivery_timeout": "2s"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	trouble.Service(t, "kill", "kafka")
-	outcomes := h.Deliver(frameAt(2, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Retry, o.Class, o)
@@ -252,7 +246,7 @@ func TestABrokerThatIsKilledGetsEverythingWhenItIsBack(t *testing.T) {
 	require.NoError(t, b.Client.Close())
 	b.open()
 	require.Eventually(t, func() bool { return h.Health() == nil }, plugintest.Timeout, 50*time.Millisecond)
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`)))
 	got := positions(b.take())
 	require.Subset(t, got, []string{"1", "2", "3"})
 }
@@ -263,13 +257,13 @@ func TestWrongCredentialsHoldTheDestinationAndRightOnesPass(t *testing.T) {
 	b := newBroker(t)
 	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
 		h := b.start(map[string]any{"brokers": []string{address}, "sasl": mechanism, "username": user, "password": "wrong-hunter2"})
-		outcomes := h.Deliver(frameAt(1, "a", `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 		require.Len(t, outcomes, 1)
 		require.Equal(t, sdk.Unauthenticated, outcomes[0].Class, outcomes[0])
 		require.NotContains(t, outcomes[0].Message, "hunter2")
 		require.Contains(t, outcomes[0].Message, "PASSWORD")
 		h = b.start(map[string]any{"brokers": []string{address}, "sasl": mechanism, "username": user, "password": password})
-		require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)), mechanism)
+		require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)), mechanism)
 	}
 	require.Len(t, b.take(), 3)
 }

@@ -126,24 +126,10 @@ func (b *broker) config(config map[string]any) map[string]any {
 // through is the broker's URL by way of another address.
 func (b *broker) through(address string) string { return strings.Replace(b.url, b.host, address, 1) }
 
-func frameAt(position uint64, uuid string, rows ...string) protocol.Frame {
-	f := plugintest.Frame(uuid, rows...)
-	f.Position = position
-	return f
-}
-
-func byPosition(outcomes []protocol.Outcome) map[uint64]protocol.Outcome {
-	m := map[uint64]protocol.Outcome{}
-	for _, o := range outcomes {
-		m[o.Position+uint64(o.Row)] = o
-	}
-	return m
-}
-
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{})
-	frame := plugintest.Indexed(frameAt(1<<52, "0123abcd", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(1<<52, "0123abcd", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
 	frame.OrgID, frame.UserID, frame.TraceParent = 42, 9, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	require.Empty(t, h.Deliver(frame))
 	got := b.take(1<<52 + 1)
@@ -163,7 +149,7 @@ func TestRowsArriveAsTheyWereSent(t *testing.T) {
 func TestAHostileUUIDStaysOnItsLevel(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"topic": b.name + "/{uuid}"})
-	require.Empty(t, h.Deliver(frameAt(1, "a/b", `{}`), frameAt(2, "+", `{}`), frameAt(3, "#", `{}`), frameAt(4, "$SYS\x00\n", `{}`), frameAt(5, "é%", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a/b", `{}`), plugintest.FrameAt(2, "+", `{}`), plugintest.FrameAt(3, "#", `{}`), plugintest.FrameAt(4, "$SYS\x00\n", `{}`), plugintest.FrameAt(5, "é%", `{}`)))
 	var topics []string
 	for _, m := range b.take(5) {
 		topics = append(topics, strings.TrimPrefix(m.Topic, b.name))
@@ -178,7 +164,7 @@ func TestManyRowsOfOneUUIDArriveInOrder(t *testing.T) {
 	for i := range rows {
 		rows[i] = `{"n":` + strconv.Itoa(i) + `}`
 	}
-	require.Empty(t, h.DeliverOrdered(frameAt(1, "a", rows...)))
+	require.Empty(t, h.DeliverOrdered(plugintest.FrameAt(1, "a", rows...)))
 	got := b.take(1000)
 	require.Len(t, got, 1000)
 	for i, m := range got {
@@ -190,7 +176,7 @@ func TestAMessageThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{})
 	large := `{"text":"` + strings.Repeat("x", 1<<20) + `"}` // the test's server takes no more than 1 MiB
-	outcomes := byPosition(h.Deliver(frameAt(1, "a", `{}`, large, `{}`), frameAt(4, "b", large, `{}`)))
+	outcomes := plugintest.ByPosition(h.Deliver(plugintest.FrameAt(1, "a", `{}`, large, `{}`), plugintest.FrameAt(4, "b", large, `{}`)))
 	require.Len(t, outcomes, 2)
 	for _, position := range []uint64{2, 4} {
 		require.Equal(t, sdk.Rejected, outcomes[position].Class)
@@ -203,10 +189,10 @@ func TestAMessageThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 func TestATopicThatIsNotAllowedRejectsItsRowsOnceOthersWereTaken(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"topic": "{uuid}/" + b.name}) // the test's server denies denied/#
-	outcomes := h.Deliver(frameAt(1, "denied", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "denied", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class, "nothing was taken yet: perhaps nothing is allowed")
-	outcomes = h.Deliver(frameAt(1, "allowed", `{}`), frameAt(2, "denied", `{}`), frameAt(3, "allowed", `{}`))
+	outcomes = h.Deliver(plugintest.FrameAt(1, "allowed", `{}`), plugintest.FrameAt(2, "denied", `{}`), plugintest.FrameAt(3, "allowed", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Rejected, outcomes[0].Class)
 	require.Equal(t, uint64(2), outcomes[0].Position)
@@ -217,7 +203,7 @@ func TestATopicThatIsNotAllowedRejectsItsRowsOnceOthersWereTaken(t *testing.T) {
 func TestAFixedTopicThatIsNotAllowedHoldsTheDestination(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"topic": "denied/all"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Unauthenticated, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "TOPIC")
@@ -227,7 +213,7 @@ func TestRowsThatNobodySubscribesToAreKnown(t *testing.T) {
 	b := newBroker(t)
 	for choice, want := range map[string]sdk.Class{"accept": protocol.Delivered, "retry": sdk.Retry, "reject": sdk.Rejected} {
 		h := b.start(map[string]any{"topic": "{uuid}/x", "no_subscriber": choice})
-		outcomes := h.Deliver(frameAt(1, b.name, `{}`), frameAt(2, b.name+"-nobody", `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(1, b.name, `{}`), plugintest.FrameAt(2, b.name+"-nobody", `{}`))
 		require.Equal(t, []string{"1"}, positions(b.take(1)))
 		if want == protocol.Delivered {
 			require.Empty(t, outcomes)
@@ -244,7 +230,7 @@ func TestBehindARowThatComesAgainTheOthersOfItsUUIDComeAgainToo(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"topic": "{uuid}/x", "no_subscriber": "retry"})
 	nobody := b.name + "-nobody"
-	outcomes := byPosition(h.DeliverOrdered(frameAt(1, b.name, `{}`), frameAt(2, nobody, `{}`), frameAt(3, nobody, `{}`), frameAt(4, b.name, `{}`)))
+	outcomes := plugintest.ByPosition(h.DeliverOrdered(plugintest.FrameAt(1, b.name, `{}`), plugintest.FrameAt(2, nobody, `{}`), plugintest.FrameAt(3, nobody, `{}`), plugintest.FrameAt(4, b.name, `{}`)))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, "no_matching_subscribers", outcomes[2].Code)
 	require.Equal(t, "not_sent", outcomes[3].Code)
@@ -257,18 +243,18 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 	require.NoError(t, err)
 	u.User = url.UserPassword(u.User.Username(), "wrong-hunter2")
 	h := b.start(map[string]any{"url": u.String()})
-	for _, text := range []string{h.Deliver(frameAt(1, "a", `{}`))[0].Message, h.Health().Error()} {
+	for _, text := range []string{h.Deliver(plugintest.FrameAt(1, "a", `{}`))[0].Message, h.Health().Error()} {
 		require.Contains(t, text, b.host)
 		require.NotContains(t, text, "hunter2")
 	}
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Unauthenticated, outcomes[0].Class, outcomes[0].Message)
 }
 
 func TestAServerThatIsDownIsNoConfigurationProblem(t *testing.T) {
 	h := plugintest.Start(t, plugin, map[string]any{"url": "mqtt://u:hunter2@127.0.0.1:1"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "127.0.0.1:1")
@@ -280,17 +266,17 @@ func TestAServerThatIsSlowDelaysAndComesBack(t *testing.T) {
 	b := newBroker(t)
 	proxy := trouble.NewProxy(t, b.host)
 	h := b.start(map[string]any{"url": b.through(proxy.Address), "ack_timeout": "500ms", "connect_timeout": "500ms"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	proxy.Stall()
 	for _, what := range []string{"wait for acknowledgements", "connect"} {
-		outcomes := h.Deliver(frameAt(2, "a", `{}`, `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`))
 		require.Len(t, outcomes, 2)
 		require.Equal(t, sdk.Retry, outcomes[0].Class)
 		require.Equal(t, "timeout", outcomes[0].Code)
 		require.Contains(t, outcomes[0].Message, what)
 	}
 	proxy.Resume()
-	require.Empty(t, h.Deliver(frameAt(4, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(4, "a", `{}`)))
 	require.Equal(t, []string{"1", "2", "3", "4"}, positions(b.take(4)), "the broker had those that it did not acknowledge in time")
 }
 
@@ -299,9 +285,9 @@ func TestTLSIsSpokenAndTheServerIsVerified(t *testing.T) {
 	proxy, caFile := trouble.NewTLSProxy(t, b.host)
 	address := strings.Replace(b.through(proxy.Address), "mqtt://", "mqtts://", 1)
 	h := b.start(map[string]any{"url": address, "ca_file": caFile})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Equal(t, []string{"1"}, positions(b.take(1)))
-	outcomes := b.start(map[string]any{"url": address}).Deliver(frameAt(2, "a", `{}`))
+	outcomes := b.start(map[string]any{"url": address}).Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "certificate")
@@ -313,10 +299,10 @@ func TestAConnectionThatEndsIsReplaced(t *testing.T) {
 	h := b.start(map[string]any{"url": b.through(proxy.Address)})
 	want := []string{}
 	for position := uint64(1); position < 20; position++ {
-		outcomes := h.Deliver(frameAt(position, "a", `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(position, "a", `{}`))
 		if len(outcomes) > 0 { // noticed only now
 			require.Equal(t, sdk.Retry, outcomes[0].Class)
-			require.Empty(t, h.Deliver(frameAt(position, "a", `{}`)))
+			require.Empty(t, h.Deliver(plugintest.FrameAt(position, "a", `{}`)))
 		}
 		if position%5 == 0 {
 			proxy.Cut()
@@ -331,12 +317,12 @@ func TestAConnectionThatEndsIsReplaced(t *testing.T) {
 func TestAHealthCheckTakesNoConnectionAway(t *testing.T) {
 	b := newBroker(t)
 	before, after := b.start(map[string]any{}), b.start(map[string]any{})
-	require.Empty(t, before.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, before.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.NoError(t, after.Health())
-	require.Empty(t, before.Deliver(frameAt(2, "a", `{}`)))
-	require.Empty(t, after.Deliver(frameAt(3, "a", `{}`)))
+	require.Empty(t, before.Deliver(plugintest.FrameAt(2, "a", `{}`)))
+	require.Empty(t, after.Deliver(plugintest.FrameAt(3, "a", `{}`)))
 	require.Equal(t, []string{"1", "2", "3"}, positions(b.take(3)))
-	outcomes := before.Deliver(frameAt(4, "a", `{}`))
+	outcomes := before.Deliver(plugintest.FrameAt(4, "a", `{}`))
 	if len(outcomes) > 0 { // the old one may notice only now
 		require.Equal(t, sdk.Retry, outcomes[0].Class)
 	}
@@ -345,15 +331,15 @@ func TestAHealthCheckTakesNoConnectionAway(t *testing.T) {
 func TestRowsSurviveARestartOfTheServer(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`, `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`, `{}`)))
 	require.Equal(t, []string{"1", "2", "3"}, positions(b.take(3)))
 	trouble.Service(t, "kill", "mosquitto")
-	outcomes := h.Deliver(frameAt(4, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(4, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	trouble.Service(t, "revive", "mosquitto")
 	b.subscribe()
-	require.Eventually(t, func() bool { return len(h.Deliver(frameAt(4, "a", `{}`))) == 0 }, time.Minute, 100*time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.Deliver(plugintest.FrameAt(4, "a", `{}`))) == 0 }, time.Minute, 100*time.Millisecond)
 	require.Contains(t, positions(b.take(4)), "4")
 }
 
@@ -416,7 +402,7 @@ func farewell(t *testing.T, server, word string, reason byte) (address string) {
 func TestARowThatEndsTheConnectionIsFoundAndRejected(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"url": b.through(farewell(t, b.host, "guilty", packetTooLarge))})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{"x":"guilty"}`, `{}`), frameAt(4, "b", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{"x":"guilty"}`, `{}`), plugintest.FrameAt(4, "b", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Rejected, outcomes[0].Class)
 	require.Equal(t, 1, outcomes[0].Row)
@@ -428,7 +414,7 @@ func TestARowThatEndsTheConnectionIsFoundAndRejected(t *testing.T) {
 func TestABrokerThatShutsDownRejectsNothing(t *testing.T) {
 	b := newBroker(t)
 	h := b.start(map[string]any{"url": b.through(farewell(t, b.host, "now", 0x8B))})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{"x":"now"}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{"x":"now"}`))
 	require.NotEmpty(t, outcomes)
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Retry, o.Class)

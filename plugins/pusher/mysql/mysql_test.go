@@ -20,9 +20,7 @@ import (
 )
 
 func frameAt(position uint64, rows ...string) protocol.Frame {
-	f := plugintest.Frame("a1b2", rows...)
-	f.Position = position
-	return f
+	return plugintest.FrameAt(position, "a1b2", rows...)
 }
 
 func numbered(n int) []string {
@@ -31,25 +29,6 @@ func numbered(n int) []string {
 		rows[i] = fmt.Sprintf(`{"n":%d}`, i)
 	}
 	return rows
-}
-
-func byPosition(outcomes []protocol.Outcome) map[uint64]protocol.Outcome {
-	m := map[uint64]protocol.Outcome{}
-	for _, o := range outcomes {
-		m[o.Position+uint64(o.Row)] = o
-	}
-	return m
-}
-
-// requireAll fails unless every row has that outcome; it returns the first.
-func requireAll(t *testing.T, outcomes []protocol.Outcome, rows int, class sdk.Class, code string) protocol.Outcome {
-	t.Helper()
-	require.Len(t, outcomes, rows)
-	for _, o := range outcomes {
-		require.Equal(t, class, o.Class, "%+v", o)
-		require.Equal(t, code, o.Code, "%+v", o)
-	}
-	return outcomes[0]
 }
 
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
@@ -71,7 +50,7 @@ func TestARowThatComesAgainIsThereOnce(t *testing.T) {
 	h := d.start()
 	require.Empty(t, h.Deliver(frameAt(10, numbered(3)...)))
 	h.Reopen()
-	outcomes := byPosition(h.Deliver(frameAt(8, numbered(7)...)))
+	outcomes := plugintest.ByPosition(h.Deliver(frameAt(8, numbered(7)...)))
 	require.Len(t, outcomes, 3)
 	for p := uint64(10); p < 13; p++ {
 		require.Equal(t, sdk.Duplicate, outcomes[p].Class)
@@ -138,7 +117,7 @@ func TestOnlyTheGuiltyRowIsRejected(t *testing.T) {
 				}
 				rows := numbered(100)
 				rows[37], rows[93] = c.bad, c.bad
-				outcomes := byPosition(h.Deliver(frameAt(100, rows...)))
+				outcomes := plugintest.ByPosition(h.Deliver(frameAt(100, rows...)))
 				for _, p := range []uint64{137, 193} {
 					require.Equal(t, sdk.Rejected, outcomes[p].Class, "%+v", outcomes)
 					require.Equal(t, c.code, outcomes[p].Code, outcomes[p].Message)
@@ -164,7 +143,7 @@ func TestABatchOfGuiltyRowsEndsInTime(t *testing.T) {
 	for i := range rows {
 		rows[i] = `{"n":"none"}`
 	}
-	requireAll(t, h.Deliver(frameAt(0, rows...)), 500, sdk.Rejected, "1366")
+	plugintest.RequireAll(t, h.Deliver(frameAt(0, rows...)), 500, sdk.Rejected, "1366")
 }
 
 func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
@@ -175,7 +154,7 @@ func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 	rows[1] = `{"large":"` + strings.Repeat("x", 12<<20) + `"}` // two statements in one transaction
 	rows[3] = `{"large":"` + strings.Repeat("x", 17<<20) + `"}`
 	require.Equal(t, []string{fmt.Sprint(16 << 20)}, d.column("SELECT @@max_allowed_packet"), "the server's default, which the test relies on")
-	outcomes := byPosition(h.Deliver(frameAt(1, rows...)))
+	outcomes := plugintest.ByPosition(h.Deliver(frameAt(1, rows...)))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Rejected, outcomes[4].Class, outcomes[4].Message)
 	require.Contains(t, outcomes[4].Message, "max_allowed_packet")
@@ -185,12 +164,12 @@ func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 func TestATableThatIsMissingHoldsTheRows(t *testing.T) {
 	d := newDatabase(t)
 	h := d.start()
-	o := requireAll(t, h.Deliver(frameAt(1, numbered(3)...)), 3, sdk.Retry, "1146")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(3)...)), 3, sdk.Retry, "1146")
 	require.Contains(t, o.Message, "CREATE_TABLE")
 	d.table("other json")
-	requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "1054")
+	plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "1054")
 	d.exec("ALTER TABLE rows_here ADD data json, ADD demanded int NOT NULL")
-	requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "1364")
+	plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "1364")
 	d.exec("ALTER TABLE rows_here DROP demanded")
 	require.Empty(t, h.Deliver(frameAt(1, numbered(3)...)))
 }
@@ -200,7 +179,7 @@ func TestATableThatWouldTakeARowTwiceIsRefused(t *testing.T) {
 	d.table("data json")
 	d.exec("ALTER TABLE rows_here DROP PRIMARY KEY, ADD PRIMARY KEY (position, org_id)")
 	h := d.start()
-	o := requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "no_key")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "no_key")
 	require.Contains(t, o.Message, "unique key")
 	require.ErrorContains(t, h.Health(), "unique key")
 	d.exec("ALTER TABLE rows_here ADD UNIQUE (position)")
@@ -257,7 +236,7 @@ func TestALockedTableDelaysAndBlocksNothingAfterwards(t *testing.T) {
 	require.Empty(t, h.Deliver(frameAt(1, `{}`)))
 	d.exec("LOCK TABLES rows_here WRITE")
 	begun := time.Now()
-	requireAll(t, h.Deliver(frameAt(2, numbered(2)...)), 2, sdk.Retry, "1205")
+	plugintest.RequireAll(t, h.Deliver(frameAt(2, numbered(2)...)), 2, sdk.Retry, "1205")
 	require.Less(t, time.Since(begun), 5*time.Second)
 	require.Equal(t, []string{"0"}, d.column("SELECT count(*) FROM information_schema.processlist WHERE db = '"+d.name+"' AND info LIKE 'INSERT%'"), "the server has given up, too")
 	d.exec("UNLOCK TABLES")
@@ -270,7 +249,7 @@ func TestARowLockDelaysAndDoublesNothing(t *testing.T) {
 	h := d.start("statement_timeout", "1s")
 	d.exec("BEGIN")
 	d.exec("INSERT INTO rows_here VALUES (2, 1, '', NULL, now(), '{}')")
-	requireAll(t, h.Deliver(frameAt(1, numbered(3)...)), 3, sdk.Retry, "1205")
+	plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(3)...)), 3, sdk.Retry, "1205")
 	d.exec("COMMIT")
 	require.Len(t, h.Deliver(frameAt(1, numbered(3)...)), 1)
 	require.Equal(t, []string{"1", "2", "3"}, d.positions())
@@ -287,7 +266,7 @@ func TestAFullTableHoldsTheRowsAndTakesThemWhenThereIsRoom(t *testing.T) {
 	for taken = 0; len(outcomes) == 0 && taken < 10_000; taken += 100 {
 		outcomes = h.Deliver(frameAt(taken, numbered(100)...))
 	}
-	o := requireAll(t, outcomes, 100, sdk.Retry, "1114")
+	o := plugintest.RequireAll(t, outcomes, 100, sdk.Retry, "1114")
 	require.Contains(t, o.Message, "full")
 	d.exec("DELETE FROM rows_here")
 	require.Empty(t, h.Deliver(frameAt(taken-100, numbered(100)...)))
@@ -297,17 +276,17 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 	d := newDatabase(t)
 	d.table("data json")
 	wrong := d.start("dsn", d.changed(d.dsn, func(c *mysql.Config) { c.Passwd = "wrong-hunter2" }))
-	o := requireAll(t, wrong.Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "1045")
+	o := plugintest.RequireAll(t, wrong.Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "1045")
 	require.NotContains(t, o.Message, "hunter2")
 	require.Error(t, wrong.Health())
 
 	d.exec("CREATE USER '" + d.name + "'@'%' IDENTIFIED BY 'hunter2'")
 	defer d.exec("DROP USER '" + d.name + "'@'%'")
 	reader := d.changed(d.dsn, func(c *mysql.Config) { c.User, c.Passwd = d.name, "hunter2" })
-	o = requireAll(t, d.start("dsn", reader).Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "1044")
+	o = plugintest.RequireAll(t, d.start("dsn", reader).Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "1044")
 	require.NotContains(t, o.Message, "hunter2")
 	d.exec("GRANT SELECT ON " + d.name + ".* TO '" + d.name + "'@'%'")
-	o = requireAll(t, d.start("dsn", reader).Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "1142")
+	o = plugintest.RequireAll(t, d.start("dsn", reader).Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "1142")
 	require.Contains(t, o.Message, "INSERT and SELECT")
 	d.exec("GRANT INSERT ON " + d.name + ".* TO '" + d.name + "'@'%'")
 	h := d.start("dsn", reader)
@@ -317,7 +296,7 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 
 func TestAServerThatIsDownIsNoConfigurationProblem(t *testing.T) {
 	h := plugintest.Start(t, plugin, map[string]any{"dsn": "u:hunter2@tcp(127.0.0.1:1)/x", "create_table": true})
-	o := requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "connection")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "connection")
 	require.Contains(t, o.Message, "127.0.0.1:1")
 	require.NotContains(t, o.Message, "hunter2")
 	require.Error(t, h.Health())
@@ -331,7 +310,7 @@ func TestAServerThatIsKilledAndComesBackHasEachRowOnce(t *testing.T) {
 	h := d.start()
 	require.Empty(t, h.Deliver(frameAt(1, numbered(100)...)))
 	services.call("kill")
-	requireAll(t, h.Deliver(frameAt(50, numbered(100)...)), 100, sdk.Retry, "connection")
+	plugintest.RequireAll(t, h.Deliver(frameAt(50, numbered(100)...)), 100, sdk.Retry, "connection")
 	services.call("revive")
 	require.Len(t, h.Deliver(frameAt(50, numbered(100)...)), 51)
 	require.Equal(t, []string{"149"}, open(t, services.dsn).column("SELECT count(*) FROM "+d.name+".rows_here"))

@@ -82,40 +82,12 @@ func checkIdentifier(name string) error {
 	return nil
 }
 
-// appendValues appends what fills the columns for the row: text as text, which the server converts; true and false as 1 and
-// 0 where a column takes no text.
+// appendValues appends what fills the columns for the row; true and false become 1 and 0.
 func (t *target) appendValues(to []any, row sdk.Row) []any {
 	var index any
 	if n, ok := row.Index(); ok {
 		index = int64(n)
 	}
 	to = append(to, row.Position(), row.OrgID(), row.UUID(), index, row.ReceivedAt())
-	if t.WholeRowOnly() {
-		return append(to, string(row.JSON()))
-	}
-	values := t.Values(row)
-	for i, c := range t.Columns {
-		value := values[i]
-		switch {
-		case c.Member == columns.WholeRow:
-			to = append(to, string(row.JSON()))
-		case value.IsNull():
-			to = append(to, nil)
-		case c.JSON():
-			to = append(to, string(value.Raw()))
-		case c.Text():
-			to = append(to, value.String())
-		default:
-			truth, err := value.Bool()
-			switch text := value.String(); {
-			case err == nil:
-				to = append(to, truth)
-			case text == "" && t.emptyAsNull:
-				to = append(to, nil)
-			default:
-				to = append(to, text)
-			}
-		}
-	}
-	return to
+	return t.AppendArguments(to, row, t.emptyAsNull)
 }

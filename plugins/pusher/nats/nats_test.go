@@ -168,25 +168,11 @@ func (s *server) through(address string) string {
 	return u.String()
 }
 
-func frameAt(position uint64, uuid string, rows ...string) protocol.Frame {
-	f := plugintest.Frame(uuid, rows...)
-	f.Position = position
-	return f
-}
-
-func byPosition(outcomes []protocol.Outcome) map[uint64]protocol.Outcome {
-	m := map[uint64]protocol.Outcome{}
-	for _, o := range outcomes {
-		m[o.Position+uint64(o.Row)] = o
-	}
-	return m
-}
-
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
 	s := newServer(t)
 	s.create(nil)
 	h := s.start(nil)
-	frame := plugintest.Indexed(frameAt(1<<52, "a.b *>\n/é", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(1<<52, "a.b *>\n/é", `{"b": 1.50,"a":1e400}`, `{}`), 7, protocol.NoIndex)
 	frame.OrgID, frame.UserID, frame.TraceParent = 42, 9, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	require.Empty(t, h.Deliver(frame))
 	got := s.stored()
@@ -204,7 +190,7 @@ func TestRowsArriveAsTheyWereSent(t *testing.T) {
 func TestSubjectsAreMadeOfTheRowAndHostileUUIDsStayOneToken(t *testing.T) {
 	s := newServer(t)
 	h := s.start(map[string]any{"subject": s.name + ".{org}.{uuid}", "create_stream": true})
-	require.Empty(t, h.Deliver(frameAt(1, "0123abcd", `{}`), frameAt(2, "a.b.>.*", `{}`), frameAt(3, "%2E", `{}`), frameAt(4, "é\x00\r\n", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "0123abcd", `{}`), plugintest.FrameAt(2, "a.b.>.*", `{}`), plugintest.FrameAt(3, "%2E", `{}`), plugintest.FrameAt(4, "é\x00\r\n", `{}`)))
 	var subjects []string
 	for _, m := range s.stored() {
 		subjects = append(subjects, strings.TrimPrefix(m.Subject, s.name))
@@ -221,13 +207,13 @@ func TestSubjectsAreMadeOfTheRowAndHostileUUIDsStayOneToken(t *testing.T) {
 func TestARowThatComesAgainIsADuplicateAndThereOnce(t *testing.T) {
 	s := newServer(t)
 	s.create(nil)
-	require.Empty(t, s.start(nil).Deliver(frameAt(1, "a", `{}`, `{}`)))
-	outcomes := byPosition(s.start(nil).DeliverOrdered(frameAt(1, "a", `{}`, `{}`), frameAt(3, "a", `{}`)))
+	require.Empty(t, s.start(nil).Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`)))
+	outcomes := plugintest.ByPosition(s.start(nil).DeliverOrdered(plugintest.FrameAt(1, "a", `{}`, `{}`), plugintest.FrameAt(3, "a", `{}`)))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Duplicate, outcomes[1].Class)
 	require.Equal(t, sdk.Duplicate, outcomes[2].Class)
 	require.Equal(t, []string{"1", "2", "3"}, s.positions())
-	require.Empty(t, s.start(map[string]any{"id_prefix": "other"}).Deliver(frameAt(1, "a", `{}`)), "the row of another gateway is another row")
+	require.Empty(t, s.start(map[string]any{"id_prefix": "other"}).Deliver(plugintest.FrameAt(1, "a", `{}`)), "the row of another gateway is another row")
 	require.Len(t, s.positions(), 4)
 }
 
@@ -236,7 +222,7 @@ func TestAPayloadThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 	s.create(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 10_000 })
 	h := s.start(nil)
 	text := func(size int) string { return `{"text":"` + strings.Repeat("x", size) + `"}` }
-	outcomes := byPosition(h.DeliverOrdered(frameAt(1, "a", `{}`, text(2<<20), `{}`, text(20_000), `{}`)))
+	outcomes := plugintest.ByPosition(h.DeliverOrdered(plugintest.FrameAt(1, "a", `{}`, text(2<<20), `{}`, text(20_000), `{}`)))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Rejected, outcomes[2].Class)
 	require.Contains(t, outcomes[2].Message, "max_payload 1048576")
@@ -249,7 +235,7 @@ func TestAPayloadThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 func TestASubjectThatIsTooLongOrEmptyRejectsItsRowAlone(t *testing.T) {
 	s := newServer(t)
 	s.create(nil)
-	outcomes := byPosition(s.start(nil).Deliver(frameAt(1, "a", `{}`), frameAt(2, strings.Repeat("é", 600), `{}`), frameAt(3, "", `{}`), frameAt(4, "b", `{}`), frameAt(5, strings.Repeat("x", 3000), `{}`)))
+	outcomes := plugintest.ByPosition(s.start(nil).Deliver(plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, strings.Repeat("é", 600), `{}`), plugintest.FrameAt(3, "", `{}`), plugintest.FrameAt(4, "b", `{}`), plugintest.FrameAt(5, strings.Repeat("x", 3000), `{}`)))
 	require.Len(t, outcomes, 2)
 	for _, position := range []uint64{2, 3} {
 		require.Equal(t, sdk.Rejected, outcomes[position].Class)
@@ -262,7 +248,7 @@ func TestAFullStreamHoldsWhatItRefusesAndLosesNothing(t *testing.T) {
 	s := newServer(t)
 	stream := s.create(func(c *jetstream.StreamConfig) { c.MaxMsgs = 3 })
 	h := s.start(nil)
-	outcomes := byPosition(h.Deliver(frameAt(1, "a", `{}`, `{}`, `{}`, `{}`, `{}`)))
+	outcomes := plugintest.ByPosition(h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`, `{}`, `{}`, `{}`)))
 	require.Len(t, outcomes, 2)
 	for _, position := range []uint64{4, 5} {
 		require.Equal(t, sdk.Throttled, outcomes[position].Class)
@@ -271,7 +257,7 @@ func TestAFullStreamHoldsWhatItRefusesAndLosesNothing(t *testing.T) {
 	}
 	require.Equal(t, []string{"1", "2", "3"}, s.positions())
 	require.NoError(t, stream.Purge(t.Context()))
-	require.Empty(t, h.Deliver(frameAt(4, "a", `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(4, "a", `{}`, `{}`)))
 	require.Equal(t, []string{"4", "5"}, s.positions())
 }
 
@@ -280,7 +266,7 @@ func TestBehindARowThatComesAgainTheOthersOfItsUUIDWait(t *testing.T) {
 	s.create(func(c *jetstream.StreamConfig) { c.MaxBytes = 3000 })
 	h := s.start(nil)
 	large := `{"text":"` + strings.Repeat("x", 3000) + `"}` // finds no room, small ones do
-	outcomes := byPosition(h.DeliverOrdered(frameAt(1, "u1", `{}`, large, `{}`, `{}`), frameAt(5, "u2", `{}`, `{}`)))
+	outcomes := plugintest.ByPosition(h.DeliverOrdered(plugintest.FrameAt(1, "u1", `{}`, large, `{}`, `{}`), plugintest.FrameAt(5, "u2", `{}`, `{}`)))
 	require.Len(t, outcomes, 3)
 	require.Equal(t, sdk.Throttled, outcomes[2].Class, outcomes[2].Message)
 	require.Equal(t, "not_sent", outcomes[3].Code)
@@ -293,7 +279,7 @@ func TestRowsOfAUUIDStayInOrder(t *testing.T) {
 	s.create(nil)
 	var frames []protocol.Frame
 	for position := uint64(1); position <= 600; position += 2 {
-		frames = append(frames, frameAt(position, fmt.Sprintf("u%d", position%7), `{}`, `{}`))
+		frames = append(frames, plugintest.FrameAt(position, fmt.Sprintf("u%d", position%7), `{}`, `{}`))
 	}
 	require.Empty(t, s.start(nil).DeliverOrdered(frames...))
 	last := map[string]int{}
@@ -310,13 +296,13 @@ func TestAStreamThatIsMissingIsSaidBeforeRowsCome(t *testing.T) {
 	s := newServer(t)
 	h := s.start(nil)
 	require.ErrorContains(t, h.Health(), "CREATE_STREAM")
-	outcomes := h.Deliver(frameAt(1, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "stream", outcomes[0].Code)
 	require.Contains(t, outcomes[0].Message, s.name)
 	s.create(nil)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.NoError(t, h.Health())
 }
 
@@ -329,14 +315,14 @@ func TestAStreamThatAcknowledgesNothingIsSaid(t *testing.T) {
 func TestASubjectOfNoStreamOrOfAnotherIsSaid(t *testing.T) {
 	s := newServer(t)
 	s.create(nil)
-	outcomes := s.start(map[string]any{"subject": "nowhere-" + s.name}).Deliver(frameAt(1, "a", `{}`))
+	outcomes := s.start(map[string]any{"subject": "nowhere-" + s.name}).Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "no_stream", outcomes[0].Code)
 	require.Contains(t, outcomes[0].Message, "mend SUBJECT")
 	other := newServer(t)
 	other.create(nil)
-	outcomes = s.start(map[string]any{"subject": other.name + ".x"}).Deliver(frameAt(1, "a", `{}`))
+	outcomes = s.start(map[string]any{"subject": other.name + ".x"}).Deliver(plugintest.FrameAt(1, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "jetstream_10060", outcomes[0].Code)
@@ -355,7 +341,7 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 	u := s.parsed()
 	u.User = url.UserPassword(u.User.Username(), "wrong-hunter2")
 	h := s.start(map[string]any{"url": u.String()})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Unauthenticated, outcomes[0].Class, outcomes[0].Message)
 	require.Contains(t, outcomes[0].Message, u.Host)
@@ -382,21 +368,21 @@ func TestPermissionsThatAreMissingAreNamed(t *testing.T) {
 	}
 	began := time.Now()
 	for user, want := range map[string]string{"api": "$JS.API.STREAM.INFO." + s.name, "inbox": "_INBOX"} {
-		outcomes := as(user, nil).Deliver(frameAt(1, "allowed", `{}`))
+		outcomes := as(user, nil).Deliver(plugintest.FrameAt(1, "allowed", `{}`))
 		require.Len(t, outcomes, 1)
 		require.Equal(t, sdk.Unauthenticated, outcomes[0].Class, outcomes[0].Message)
 		require.Contains(t, outcomes[0].Message, want)
 	}
-	outcomes := as("row", map[string]any{"subject": s.name + ".fixed"}).Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := as("row", map[string]any{"subject": s.name + ".fixed"}).Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Unauthenticated, outcomes[1].Class)
 	require.Contains(t, outcomes[1].Message, s.name+".fixed")
 	h := as("row", nil)
-	outcomes = h.Deliver(frameAt(1, "denied", `{}`))
+	outcomes = h.Deliver(plugintest.FrameAt(1, "denied", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Unauthenticated, outcomes[0].Class, "no row was taken yet")
-	require.Empty(t, h.Deliver(frameAt(2, "allowed", `{}`)))
-	outcomes = h.Deliver(frameAt(3, "denied", `{}`), frameAt(4, "allowed", `{}`))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "allowed", `{}`)))
+	outcomes = h.Deliver(plugintest.FrameAt(3, "denied", `{}`), plugintest.FrameAt(4, "allowed", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Rejected, outcomes[0].Class)
 	require.Equal(t, uint64(3), outcomes[0].Position)
@@ -409,8 +395,8 @@ func TestATokenLogsIn(t *testing.T) {
 	s := at(t, "nats://s3cret@"+host)
 	s.create(nil)
 	s.url = "nats://" + host
-	require.Empty(t, s.start(map[string]any{"token": "s3cret"}).Deliver(frameAt(1, "a", `{}`)))
-	outcomes := s.start(map[string]any{"token": "hunter2"}).Deliver(frameAt(2, "a", `{}`))
+	require.Empty(t, s.start(map[string]any{"token": "s3cret"}).Deliver(plugintest.FrameAt(1, "a", `{}`)))
+	outcomes := s.start(map[string]any{"token": "hunter2"}).Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Unauthenticated, outcomes[0].Class)
 	require.NotContains(t, outcomes[0].Message, "hunter2")
@@ -418,7 +404,7 @@ func TestATokenLogsIn(t *testing.T) {
 
 func TestAServerThatIsDownIsNoConfigurationProblem(t *testing.T) {
 	h := plugintest.Start(t, plugin, map[string]any{"url": "nats://u:hunter2@127.0.0.1:1"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Equal(t, "connection", outcomes[0].Code)
@@ -433,11 +419,11 @@ func TestAServerThatIsSlowDelaysAndRowsAreThereOnce(t *testing.T) {
 	s.create(nil)
 	proxy := trouble.NewProxy(t, s.parsed().Host)
 	h := s.start(map[string]any{"url": s.through(proxy.Address), "ack_timeout": "500ms", "connect_timeout": "500ms"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	proxy.Stall()
 	for _, what := range []string{"wait for acknowledgements", "connect"} {
 		began := time.Now()
-		outcomes := h.Deliver(frameAt(2, "a", `{}`, `{}`))
+		outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`))
 		require.Less(t, time.Since(began), 5*time.Second)
 		require.Len(t, outcomes, 2)
 		require.Equal(t, sdk.Retry, outcomes[0].Class)
@@ -445,7 +431,7 @@ func TestAServerThatIsSlowDelaysAndRowsAreThereOnce(t *testing.T) {
 		require.Contains(t, outcomes[0].Message, what)
 	}
 	proxy.Resume()
-	for _, o := range h.Deliver(frameAt(2, "a", `{}`, `{}`)) {
+	for _, o := range h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`)) {
 		require.Equal(t, sdk.Duplicate, o.Class, o.Message)
 	}
 	require.Equal(t, []string{"1", "2", "3"}, s.positions())
@@ -463,14 +449,14 @@ func TestTLSIsSpokenAndTheServerIsVerified(t *testing.T) {
 	host := ownServer(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q }", certFile, keyFile))
 	s := at(t, "tls://"+host, nats.RootCAs(certFile))
 	s.create(nil)
-	require.Empty(t, s.start(map[string]any{"ca_file": certFile}).Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, s.start(map[string]any{"ca_file": certFile}).Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Equal(t, []string{"1"}, s.positions())
-	outcomes := s.start(nil).Deliver(frameAt(2, "a", `{}`))
+	outcomes := s.start(nil).Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	require.Contains(t, outcomes[0].Message, "certificate")
 	plain := newServer(t)
-	outcomes = plain.start(map[string]any{"url": strings.Replace(plain.url, "nats://", "tls://", 1)}).Deliver(frameAt(2, "a", `{}`))
+	outcomes = plain.start(map[string]any{"url": strings.Replace(plain.url, "nats://", "tls://", 1)}).Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Contains(t, outcomes[0].Message, "secure connection not available", "no password goes to a server without TLS")
 }
@@ -482,9 +468,9 @@ func TestAConnectionThatEndsIsReplaced(t *testing.T) {
 	h := s.start(map[string]any{"url": s.through(proxy.Address)})
 	var want []string
 	for position := uint64(1); position < 20; position++ {
-		for _, o := range h.Deliver(frameAt(position, "a", `{}`)) { // noticed only now
+		for _, o := range h.Deliver(plugintest.FrameAt(position, "a", `{}`)) { // noticed only now
 			require.Equal(t, sdk.Retry, o.Class)
-			for _, again := range h.Deliver(frameAt(position, "a", `{}`)) {
+			for _, again := range h.Deliver(plugintest.FrameAt(position, "a", `{}`)) {
 				require.Equal(t, sdk.Duplicate, again.Class, again.Message)
 			}
 		}
@@ -500,14 +486,14 @@ func TestRowsSurviveARestartOfTheServer(t *testing.T) {
 	s := newServer(t)
 	s.create(nil)
 	h := s.start(nil)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`, `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`, `{}`)))
 	trouble.Service(t, "kill", "nats")
-	outcomes := h.Deliver(frameAt(4, "a", `{}`))
+	outcomes := h.Deliver(plugintest.FrameAt(4, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)
 	trouble.Service(t, "revive", "nats")
-	require.Eventually(t, func() bool { return len(h.Deliver(frameAt(4, "a", `{}`))) == 0 }, time.Minute, 200*time.Millisecond)
-	outcomes = h.Deliver(frameAt(1, "a", `{}`, `{}`, `{}`))
+	require.Eventually(t, func() bool { return len(h.Deliver(plugintest.FrameAt(4, "a", `{}`))) == 0 }, time.Minute, 200*time.Millisecond)
+	outcomes = h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`, `{}`))
 	require.Len(t, outcomes, 3)
 	require.Equal(t, sdk.Duplicate, outcomes[0].Class, "the server knows them again")
 	require.Equal(t, []string{"1", "2", "3", "4"}, s.positions())

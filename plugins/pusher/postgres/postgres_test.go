@@ -97,9 +97,7 @@ func (d *database) start(config map[string]any) *plugintest.Harness {
 }
 
 func frameAt(position uint64, rows ...string) protocol.Frame {
-	f := plugintest.Frame("a1b2", rows...)
-	f.Position = position
-	return f
+	return plugintest.FrameAt(position, "a1b2", rows...)
 }
 
 func numbered(n int) []string {
@@ -108,14 +106,6 @@ func numbered(n int) []string {
 		rows[i] = fmt.Sprintf(`{"n":%d}`, i)
 	}
 	return rows
-}
-
-func byPosition(outcomes []protocol.Outcome) map[uint64]protocol.Outcome {
-	m := map[uint64]protocol.Outcome{}
-	for _, o := range outcomes {
-		m[o.Position+uint64(o.Row)] = o
-	}
-	return m
 }
 
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
@@ -161,7 +151,7 @@ func TestARowThatComesAgainIsThereOnce(t *testing.T) {
 	h := d.start(map[string]any{"table": table})
 	require.Empty(t, h.Deliver(frameAt(10, numbered(3)...)))
 	h.Reopen()
-	outcomes := byPosition(h.Deliver(frameAt(8, numbered(7)...)))
+	outcomes := plugintest.ByPosition(h.Deliver(frameAt(8, numbered(7)...)))
 	require.Len(t, outcomes, 3)
 	for p := uint64(10); p < 13; p++ {
 		require.Equal(t, sdk.Duplicate, outcomes[p].Class)
@@ -220,7 +210,7 @@ func TestOnlyTheGuiltyRowIsRejected(t *testing.T) {
 				}
 				rows := numbered(100)
 				rows[37], rows[93] = c.bad, c.bad
-				outcomes := byPosition(h.Deliver(frameAt(100, rows...)))
+				outcomes := plugintest.ByPosition(h.Deliver(frameAt(100, rows...)))
 				require.Equal(t, sdk.Rejected, outcomes[137].Class, "%+v", outcomes)
 				require.Equal(t, c.code, outcomes[137].Code)
 				require.Contains(t, outcomes[137].Message, "SQLSTATE "+c.code)
@@ -258,7 +248,7 @@ func TestARowCannotPointAtAnother(t *testing.T) {
 	h := d.start(map[string]any{"table": table})
 	liar := frameAt(2, `{"bad":1}`)
 	liar.UUID = "x\nCOPY rows, line 1\nCOPY rows, line 3"
-	outcomes := byPosition(h.Deliver(frameAt(1, `{}`), liar, frameAt(3, `{}`)))
+	outcomes := plugintest.ByPosition(h.Deliver(frameAt(1, `{}`), liar, frameAt(3, `{}`)))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Rejected, outcomes[2].Class)
 	require.Equal(t, []int64{1, 3}, d.positions(table))
@@ -303,7 +293,7 @@ func TestMappedColumnsTakeTheirMembers(t *testing.T) {
 		`{"timeElapsed":"not a number"}`,
 		`{"odMeasured":"\u0000"}`,
 	}
-	outcomes := byPosition(h.Deliver(frameAt(1, rows...)))
+	outcomes := plugintest.ByPosition(h.Deliver(frameAt(1, rows...)))
 	require.Len(t, outcomes, 2)
 	require.Equal(t, "22P02", outcomes[4].Code)
 	require.Equal(t, sdk.Rejected, outcomes[4].Class)

@@ -17,9 +17,7 @@ import (
 )
 
 func frameAt(position uint64, rows ...string) protocol.Frame {
-	f := plugintest.Frame("a1b2", rows...)
-	f.Position = position
-	return f
+	return plugintest.FrameAt(position, "a1b2", rows...)
 }
 
 func numbered(n int) []string {
@@ -28,17 +26,6 @@ func numbered(n int) []string {
 		rows[i] = fmt.Sprintf(`{"n":%d}`, i)
 	}
 	return rows
-}
-
-// requireAll fails unless every row has that outcome; it returns the first.
-func requireAll(t *testing.T, outcomes []protocol.Outcome, rows int, class sdk.Class, code string) protocol.Outcome {
-	t.Helper()
-	require.Len(t, outcomes, rows)
-	for _, o := range outcomes {
-		require.Equal(t, class, o.Class, "%+v", o)
-		require.Equal(t, code, o.Code, "%+v", o)
-	}
-	return outcomes[0]
 }
 
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
@@ -143,7 +130,7 @@ func TestALongStreamIsTrimmed(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, n, int64(500))
 	require.Less(t, n, int64(1000), "about 500: whole nodes of a hundred entries go")
-	requireAll(t, h.Deliver(frameAt(0, numbered(1000)...)), 1000, sdk.Duplicate, "duplicate") // what was trimmed is known all the same
+	plugintest.RequireAll(t, h.Deliver(frameAt(0, numbered(1000)...)), 1000, sdk.Duplicate, "duplicate") // what was trimmed is known all the same
 }
 
 func TestPositionsAreForgottenAfterTheTimeThatWasSet(t *testing.T) {
@@ -165,7 +152,7 @@ func TestAFullServerThrottlesAndTakesTheRowsWhenThereIsRoom(t *testing.T) {
 	h := s.start()
 	require.Empty(t, h.Deliver(frameAt(1, numbered(10)...)))
 	s.set("maxmemory", "1")
-	o := requireAll(t, h.Deliver(frameAt(5, numbered(20)...)), 20, sdk.Throttled, "OOM")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(5, numbered(20)...)), 20, sdk.Throttled, "OOM")
 	require.Contains(t, o.Message, "maxmemory")
 	s.set("maxmemory", "0")
 	require.Len(t, h.Deliver(frameAt(5, numbered(20)...)), 6)
@@ -178,7 +165,7 @@ func TestAKeyThatIsNoStreamHoldsItsOwnRowsAlone(t *testing.T) {
 	require.NoError(t, s.Set(context.Background(), s.prefix+"a", "text", 0).Err())
 	a, b := frameAt(1, numbered(2)...), frameAt(3, numbered(1)...)
 	a.UUID, b.UUID = "a", "b"
-	o := requireAll(t, h.Deliver(a, b), 2, sdk.Retry, "WRONGTYPE")
+	o := plugintest.RequireAll(t, h.Deliver(a, b), 2, sdk.Retry, "WRONGTYPE")
 	require.Contains(t, o.Message, s.prefix+"a")
 	require.Equal(t, []uint64{3}, s.positions(s.prefix+"b"))
 	require.NoError(t, s.Del(context.Background(), s.prefix+"a").Err())
@@ -190,7 +177,7 @@ func TestPositionsThatAreNoneHoldEverything(t *testing.T) {
 	s := shared(t)
 	h := s.start()
 	require.NoError(t, s.RPush(context.Background(), "positions-"+s.prefix+":0", "x").Err())
-	o := requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "WRONGTYPE")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "WRONGTYPE")
 	require.Contains(t, o.Message, "POSITIONS")
 }
 
@@ -217,7 +204,7 @@ func TestWrongCredentialsHoldTheDestination(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := s.start("url", "redis://"+c.login+s.address)
-			o := requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Unauthenticated, c.code)
+			o := plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Unauthenticated, c.code)
 			require.NotContains(t, o.Message, "hunter2")
 			require.Error(t, h.Health())
 		})
@@ -229,7 +216,7 @@ func TestAPermissionThatIsMissingIsNamed(t *testing.T) {
 	s := alone(t)
 	require.NoError(t, s.Do(context.Background(), "ACL", "SETUSER", "writer", "on", ">right", "~other*", "+@all").Err())
 	h := s.start("url", "redis://writer:right@"+s.address)
-	o := requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "NOPERM")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Unauthenticated, "NOPERM")
 	require.Contains(t, o.Message, "KEY and POSITIONS")
 	require.NoError(t, s.Do(context.Background(), "ACL", "SETUSER", "writer", "resetkeys", "~"+s.prefix+"*", "~positions-*", "-@all",
 		"+evalsha", "+script|load", "+type", "+xadd", "+getbit", "+setbit", "+expire", "+wait", "+ping").Err())
@@ -239,7 +226,7 @@ func TestAPermissionThatIsMissingIsNamed(t *testing.T) {
 
 func TestAServerThatIsDownIsNoConfigurationProblem(t *testing.T) {
 	h := plugintest.Start(t, plugin, map[string]any{"url": "redis://u:hunter2@127.0.0.1:1"})
-	o := requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "connection")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "connection")
 	require.Contains(t, o.Message, "127.0.0.1:1")
 	require.NotContains(t, o.Message, "hunter2")
 	require.Error(t, h.Health())
@@ -251,7 +238,7 @@ func TestAServerThatIsSlowDelaysRowsAndDoublesNone(t *testing.T) {
 	require.Empty(t, h.Deliver(frameAt(1, `{}`)))
 	require.NoError(t, s.Do(context.Background(), "CLIENT", "PAUSE", "60000", "WRITE").Err())
 	begun := time.Now()
-	requireAll(t, h.Deliver(frameAt(2, numbered(3)...)), 3, sdk.Retry, "timeout")
+	plugintest.RequireAll(t, h.Deliver(frameAt(2, numbered(3)...)), 3, sdk.Retry, "timeout")
 	require.Less(t, time.Since(begun), 2*time.Second)
 	require.NoError(t, s.Do(context.Background(), "CLIENT", "UNPAUSE").Err())
 	h.Deliver(frameAt(2, numbered(3)...))
@@ -263,7 +250,7 @@ func TestAServerThatIsKilledAndComesBackHasEachRowOnce(t *testing.T) {
 	h := s.start()
 	require.Empty(t, h.Deliver(frameAt(1, numbered(100)...)))
 	s.kill()
-	requireAll(t, h.Deliver(frameAt(50, numbered(100)...)), 100, sdk.Retry, "connection")
+	plugintest.RequireAll(t, h.Deliver(frameAt(50, numbered(100)...)), 100, sdk.Retry, "connection")
 	s.run()
 	require.Len(t, h.Deliver(frameAt(50, numbered(100)...)), 51, "the script is loaded again, and the positions are known")
 	require.Len(t, s.positions(s.prefix+"1"), 149)
@@ -272,7 +259,7 @@ func TestAServerThatIsKilledAndComesBackHasEachRowOnce(t *testing.T) {
 func TestAServerThatTakesNoWritesIsWaitedFor(t *testing.T) {
 	s := alone(t, "--replicaof", "127.0.0.1 1")
 	h := s.start()
-	requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "READONLY")
+	plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "READONLY")
 	require.NoError(t, s.Do(context.Background(), "REPLICAOF", "NO", "ONE").Err())
 	require.Empty(t, h.Deliver(frameAt(1, numbered(2)...)), "promoted")
 }
@@ -280,16 +267,16 @@ func TestAServerThatTakesNoWritesIsWaitedFor(t *testing.T) {
 func TestABatchCountsWhenTheReplicasHaveIt(t *testing.T) {
 	s := alone(t)
 	h := s.start("replicas", 1, "command_timeout", "1s")
-	o := requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "replicas")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "replicas")
 	require.Contains(t, o.Message, "0 of 1 replicas")
-	requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "replicas") // known, and still on no replica
+	plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Retry, "replicas") // known, and still on no replica
 	host, port, _ := strings.Cut(s.address, ":")
 	replica := alone(t, "--replicaof", host+" "+port)
 	require.Eventually(t, func() bool {
 		return strings.Contains(s.Info(context.Background(), "replication").Val(), "state=online")
 	}, 30*time.Second, 10*time.Millisecond)
 	h = s.start("replicas", 1)
-	requireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Duplicate, "duplicate")
+	plugintest.RequireAll(t, h.Deliver(frameAt(1, numbered(2)...)), 2, sdk.Duplicate, "duplicate")
 	require.Empty(t, h.Deliver(frameAt(3, numbered(2)...)))
 	require.Equal(t, []uint64{1, 2, 3, 4}, replica.positions(s.prefix+"1"))
 }

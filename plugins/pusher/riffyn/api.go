@@ -15,8 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
 
+	"github.com/rivergate/rivergate/plugins/internal/refusal"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -30,13 +30,8 @@ type api struct {
 	now     func() time.Time
 }
 
-const (
-	// maxAnswer bounds an answer, maxQuote what of a refusal a message may hold; bytes.
-	maxAnswer = 64 << 20
-	maxQuote  = 200
-	// maxRetryAfter bounds what the server may ask for.
-	maxRetryAfter = 24 * time.Hour
-)
+// maxAnswer bounds an answer, bytes.
+const maxAnswer = 64 << 20
 
 // verdict is what a failed call means for the way on.
 type verdict int
@@ -149,8 +144,8 @@ func (a *api) judge(response *http.Response) *failure {
 	}
 	status := response.StatusCode
 	code := "http_" + strconv.Itoa(status)
-	after := a.retryAfter(response.Header.Get("Retry-After"))
-	said := fmt.Errorf("Riffyn at %s answered %d %s%s", a.base, status, http.StatusText(status), a.quote(body))
+	after := refusal.RetryAfter(response.Header.Get("Retry-After"), a.now())
+	said := fmt.Errorf("Riffyn at %s answered %d %s%s", a.base, status, http.StatusText(status), refusal.Quote(a.hide(string(body))))
 	switch {
 	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity:
 		return &failure{verdict: refused, err: sdk.Permanent(code, said)}
@@ -183,33 +178,3 @@ func (a *api) clean(err error) error {
 }
 
 func (a *api) hide(text string) string { return strings.ReplaceAll(text, a.hidden, "***") }
-
-// quote is the beginning of a body in one printable line, with a colon before it; nothing for nothing.
-func (a *api) quote(body []byte) string {
-	text := strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, a.hide(string(body)))
-	text = strings.Join(strings.Fields(text), " ")
-	if text == "" {
-		return ""
-	}
-	if len(text) > maxQuote {
-		text = strings.ToValidUTF8(text[:maxQuote], "") + "…"
-	}
-	return ": " + text
-}
-
-// retryAfter reads seconds or an HTTP date (RFC 9110, 10.2.3).
-func (a *api) retryAfter(text string) time.Duration {
-	text = strings.TrimSpace(text)
-	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(a.now()), 0), maxRetryAfter)
-	}
-	return 0
-}

@@ -85,9 +85,7 @@ func (f *file) start(more ...any) *plugintest.Harness {
 }
 
 func frameAt(position uint64, rows ...string) protocol.Frame {
-	f := plugintest.Frame("a1b2", rows...)
-	f.Position = position
-	return f
+	return plugintest.FrameAt(position, "a1b2", rows...)
 }
 
 func numbered(n int) []string {
@@ -96,17 +94,6 @@ func numbered(n int) []string {
 		rows[i] = fmt.Sprintf(`{"n":%d}`, i)
 	}
 	return rows
-}
-
-// requireAll fails unless every row has that outcome; it returns the first.
-func requireAll(t *testing.T, outcomes []protocol.Outcome, rows int, class sdk.Class, code string) protocol.Outcome {
-	t.Helper()
-	require.Len(t, outcomes, rows)
-	for _, o := range outcomes {
-		require.Equal(t, class, o.Class, "%+v", o)
-		require.Equal(t, code, o.Code, "%+v", o)
-	}
-	return outcomes[0]
 }
 
 func TestRowsArriveAsTheyWereSent(t *testing.T) {
@@ -129,7 +116,7 @@ func TestARowThatComesAgainIsThereOnce(t *testing.T) {
 	require.Empty(t, h.Deliver(frameAt(10, numbered(3)...)))
 	h.Reopen()
 	outcomes := h.Deliver(frameAt(8, numbered(7)...))
-	requireAll(t, outcomes, 3, sdk.Duplicate, "duplicate")
+	plugintest.RequireAll(t, outcomes, 3, sdk.Duplicate, "duplicate")
 	require.Equal(t, 2, outcomes[0].Row)
 	require.Equal(t, []string{"8", "9", "10", "11", "12", "13", "14"}, f.positions())
 	require.Equal(t, []string{`{"n":0}`}, f.column("SELECT data FROM rivergate_rows WHERE position = 10"), "the first one stays")
@@ -149,7 +136,7 @@ func TestOnlyTheGuiltyRowIsRejected(t *testing.T) {
 			rows := numbered(100)
 			rows[37], rows[93] = c.bad, c.bad
 			outcomes := h.Deliver(frameAt(100, rows...))
-			o := requireAll(t, outcomes, 2, sdk.Rejected, "SQLITE_CONSTRAINT")
+			o := plugintest.RequireAll(t, outcomes, 2, sdk.Rejected, "SQLITE_CONSTRAINT")
 			require.Equal(t, []int{37, 93}, []int{outcomes[0].Row, outcomes[1].Row})
 			require.Contains(t, o.Message, c.says)
 			require.Equal(t, []string{"98"}, f.column("SELECT count(*) FROM rivergate_rows"))
@@ -167,7 +154,7 @@ func TestMappedColumnsTakeTheirMembers(t *testing.T) {
 		`{"timeElapsed":"not a number"}`,
 	}
 	outcomes := h.Deliver(frameAt(1, rows...))
-	requireAll(t, outcomes, 1, sdk.Rejected, "SQLITE_CONSTRAINT")
+	plugintest.RequireAll(t, outcomes, 1, sdk.Rejected, "SQLITE_CONSTRAINT")
 	require.Equal(t, []string{
 		`1.5|0.10|12|1|true|{"b":1, "a":"x"}`,
 		`-||-|-|-|-`,
@@ -188,7 +175,7 @@ func TestAFullDatabaseHoldsTheRowsAndTakesThemWhenThereIsRoom(t *testing.T) {
 	for at = 0; len(outcomes) == 0 && at < 10_000; at += 100 {
 		outcomes = h.Deliver(frameAt(at, rows...))
 	}
-	o := requireAll(t, outcomes, 100, sdk.Retry, "SQLITE_FULL")
+	o := plugintest.RequireAll(t, outcomes, 100, sdk.Retry, "SQLITE_FULL")
 	require.Contains(t, o.Message, f.path)
 	require.Equal(t, []string{fmt.Sprint(at - 100)}, f.column("SELECT count(*) FROM rivergate_rows"), "nothing of the batch is left")
 	f.exec("DELETE FROM rivergate_rows")
@@ -201,7 +188,7 @@ func TestALockedFileDelaysAndBlocksNothingAfterwards(t *testing.T) {
 	require.Empty(t, h.Deliver(frameAt(1, `{}`)))
 	f.exec("BEGIN IMMEDIATE")
 	begun := time.Now()
-	o := requireAll(t, h.Deliver(frameAt(2, numbered(2)...)), 2, sdk.Retry, "SQLITE_BUSY")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(2, numbered(2)...)), 2, sdk.Retry, "SQLITE_BUSY")
 	require.Less(t, time.Since(begun), 5*time.Second)
 	require.Contains(t, o.Message, "locked")
 	f.exec("COMMIT")
@@ -223,11 +210,11 @@ func TestAReaderStopsNobody(t *testing.T) {
 func TestATableThatDoesNotFitHoldsTheRows(t *testing.T) {
 	f := newFile(t)
 	h := f.start("create_table", false)
-	o := requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_ERROR")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_ERROR")
 	require.Contains(t, o.Message, "no such table")
 	require.Contains(t, o.Message, "CREATE_TABLE")
 	f.exec(`CREATE TABLE rivergate_rows (position INTEGER, org_id INTEGER, uuid TEXT, "index" INTEGER, received_at TEXT, data TEXT)`)
-	o = requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_ERROR")
+	o = plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_ERROR")
 	require.Contains(t, o.Message, "UNIQUE", "a table that would take a row twice")
 	f.exec("CREATE UNIQUE INDEX k ON rivergate_rows (position)")
 	require.Empty(t, h.Deliver(frameAt(1, `{}`)))
@@ -237,7 +224,7 @@ func TestAFileThatIsNoDatabaseHoldsTheRows(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rows.sqlite")
 	require.NoError(t, os.WriteFile(path, []byte(strings.Repeat("no database at all\n", 100)), 0o600))
 	h := plugintest.Start(t, plugin, map[string]any{"path": path})
-	o := requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_NOTADB")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_NOTADB")
 	require.Contains(t, o.Message, path)
 	require.Error(t, h.Health())
 	require.NoError(t, os.Remove(path))
@@ -270,7 +257,7 @@ func TestAFileThatMayNotBeWrittenHoldsTheRows(t *testing.T) {
 	h := plugintest.Connect(t, command)
 	require.Empty(t, h.Configure(map[string]any{"path": path}))
 	h.Reopen()
-	o := requireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_READONLY")
+	o := plugintest.RequireAll(t, h.Deliver(frameAt(1, `{}`)), 1, sdk.Retry, "SQLITE_READONLY")
 	require.Contains(t, o.Message, "PATH")
 }
 

@@ -69,39 +69,12 @@ func checkTypes(mapped []columns.Column) error {
 	return nil
 }
 
-// appendValues appends what fills the columns for the row: text as text, which SQLite converts where the column takes numbers;
-// true and false as 1 and 0 where it takes no text.
+// appendValues appends what fills the columns for the row; true and false become 1 and 0.
 func (t *target) appendValues(to []any, row sdk.Row) []any {
 	var index any
 	if n, ok := row.Index(); ok {
 		index = int64(n)
 	}
 	to = append(to, int64(row.Position()), int64(row.OrgID()), row.UUID(), index, row.ReceivedAt().UTC().Format(instant)) //nolint:gosec // both are far below 2^63
-	values := t.Values(row)
-	for i, c := range t.Columns {
-		value := values[i]
-		switch {
-		case c.Member == columns.WholeRow:
-			to = append(to, string(row.JSON()))
-		case value.IsNull():
-			to = append(to, nil)
-		case c.JSON():
-			to = append(to, string(value.Raw()))
-		case c.Text():
-			to = append(to, value.String())
-		default:
-			truth, err := value.Bool()
-			switch text := value.String(); {
-			case err == nil:
-				to = append(to, truth)
-			case text == "" && t.emptyAsNull:
-				to = append(to, nil)
-			case c.Type == "blob":
-				to = append(to, []byte(text))
-			default:
-				to = append(to, text)
-			}
-		}
-	}
-	return to
+	return t.AppendArguments(to, row, t.emptyAsNull)
 }
