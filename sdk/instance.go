@@ -12,10 +12,11 @@ import (
 
 // instance is one configured value and the stream that feeds it.
 type instance struct {
-	name   string
-	pusher Pusher
-	window int
-	log    Logger
+	name     string
+	pusher   Pusher
+	window   int
+	parallel int // Deliver calls at once
+	log      Logger
 
 	busy    chan struct{} // held by the one stream that delivers; kept for ever once the instance is closed
 	retired chan struct{} // closed: finish the batch in hand, then end the stream
@@ -25,9 +26,9 @@ type instance struct {
 	abort context.CancelCauseFunc
 }
 
-func newInstance(name string, pusher Pusher, window int, log Logger) *instance {
+func newInstance(name string, pusher Pusher, p Plugin, log Logger) *instance {
 	in := &instance{
-		name: name, pusher: pusher, window: window, log: log,
+		name: name, pusher: pusher, window: p.Window, parallel: max(p.Parallel, 1), log: log,
 		busy: make(chan struct{}, 1), retired: make(chan struct{}),
 	}
 	in.retire = sync.OnceFunc(func() { close(in.retired) })
@@ -66,9 +67,9 @@ type received struct {
 	err   error
 }
 
-// deliver serves one stream: batch by batch, in order, each acknowledged when it is done. A goroutine receives one
-// batch ahead, and gRPC's window holds more, so the next one is there when the former ends. That goroutine ends with the
-// stream, at the latest when deliver has returned and recv fails.
+// deliver serves one stream: batch by batch, in order, each acknowledged when it and those before it are done. A goroutine
+// receives one batch ahead, and gRPC's window holds more, so the next one is there when the former ends. That goroutine ends with
+// the stream, at the latest when deliver has returned and recv fails.
 func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -105,10 +106,27 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 			err = fmt.Errorf("acknowledge: %w", lost)
 		}
 	}()
+	var calls sync.WaitGroup
+	defer func() {
+		calls.Wait()
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // at a forced stop: not everything was acknowledged
+		}
+	}()
+	free := make(chan struct{}, in.parallel)
+	before := make(chan struct{}) // closed when the batch before is acknowledged
+	close(before)
 	for {
 		select {
 		case <-in.retired:
 			return nil // what was not acknowledged is sent again, to the next instance
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case free <- struct{}{}:
+		}
+		select {
+		case <-in.retired:
+			return nil
 		default:
 		}
 		select {
@@ -123,15 +141,37 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 			if r.err != nil {
 				return r.err
 			}
-			b := &Batch{Batch: *r.batch, send: send}
-			err := in.pusher.Deliver(ctx, b)
-			outcomes := b.finish(err)
-			if ctx.Err() != nil {
-				return context.Cause(ctx) // nobody listens any more, and what a cancelled call says is not to be trusted
+			if in.parallel == 1 {
+				if err := in.take(ctx, r.batch, send, acks, before); err != nil {
+					return err
+				}
+				<-free
+				continue
 			}
-			if err := acks.put(protocol.Ack{ThroughSeq: r.batch.Seq, Outcomes: outcomes, Window: in.window}); err != nil {
-				return fmt.Errorf("acknowledge: %w", err)
-			}
+			previous, acked := before, make(chan struct{})
+			before = acked
+			calls.Go(func() {
+				if err := in.take(ctx, r.batch, send, acks, previous); err != nil {
+					cancel(err)
+				}
+				close(acked)
+				<-free
+			})
 		}
 	}
+}
+
+// take delivers one batch, and acknowledges it after the one before. An error ends the stream.
+func (in *instance) take(ctx context.Context, received *protocol.Batch, send func(protocol.Ack) error, acks *acks, before <-chan struct{}) error {
+	b := &Batch{Batch: *received, send: send}
+	err := in.pusher.Deliver(ctx, b)
+	outcomes := b.finish(err)
+	<-before // it ends as this one does
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // nobody listens any more, and what a cancelled call says is not to be trusted
+	}
+	if err := acks.put(protocol.Ack{ThroughSeq: received.Seq, Outcomes: outcomes, Window: in.window}); err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	return nil
 }

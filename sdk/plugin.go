@@ -27,6 +27,9 @@ type Plugin struct {
 	// Pusher makes but what is safe to share, and none takes more than its part. The host may then run several instances of
 	// this binary in one process; a crash ends all of them.
 	Instances bool
+	// Parallel is how many batches Deliver may be called for at once; 0 is 1: the next begins when the one before has ended. More
+	// keep a destination busy that acknowledges late. See Pusher for what then holds.
+	Parallel int
 	// Pusher makes one value per instance, a pointer to a struct with config tags (see package settings).
 	Pusher func() Pusher
 
@@ -58,7 +61,7 @@ func (p Plugin) describe() (protocol.Description, error) {
 	if !pluginVersion.MatchString(p.Version) {
 		errs = append(errs, fmt.Errorf("version %q is not a semantic version such as 1.0.0", p.Version))
 	}
-	if p.MaxBatchRows < 0 || p.MaxBatchRows > math.MaxInt32 || p.MaxBatchBytes < 0 || p.Window < 0 {
+	if p.MaxBatchRows < 0 || p.MaxBatchRows > math.MaxInt32 || p.MaxBatchBytes < 0 || p.Window < 0 || p.Parallel < 0 {
 		errs = append(errs, errors.New("a limit is out of range"))
 	}
 	d := protocol.Description{

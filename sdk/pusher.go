@@ -39,6 +39,9 @@ type Pusher interface {
 	//
 	// Under ORDER=key (b.Ordered) Rows keeps the order: it leaves out the rows of a uuid behind one that failed, and has them
 	// sent again with it. A pusher that reads b.Frames itself, or runs ahead, must do as much.
+	//
+	// With Plugin.Parallel it is called for so many batches at once; they are acknowledged in their order. Under
+	// ORDER=key the rows of a uuid are in one of them only, so the calls need not wait for each other.
 	Deliver(ctx context.Context, b *Batch) error
 }
 

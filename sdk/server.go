@@ -90,7 +90,7 @@ func (s *server) Configure(ctx context.Context, name string, config json.RawMess
 			return problemsOf(err), nil
 		}
 	}
-	s.put(sl, newInstance(name, pusher, s.plugin.Window, log))
+	s.put(sl, newInstance(name, pusher, s.plugin, log))
 	return nil, nil
 }
 

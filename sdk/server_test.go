@@ -406,3 +406,91 @@ func TestARowKnowsTheTraceItBelongsTo(t *testing.T) {
 	require.Empty(t, h.Deliver(traced, plugintest.Frame("a", `{}`)))
 	require.Equal(t, []string{traced.TraceParent, ""}, seen)
 }
+
+func TestAPluginMayHaveSeveralBatchesInHandAndTheyAreAcknowledgedInOrder(t *testing.T) {
+	entered, leave := make(chan string, 4), map[string]chan error{}
+	for _, row := range []string{`1`, `2`, `3`, `4`} {
+		leave[row] = make(chan error, 1)
+	}
+	p := pluginOf(&recorder{deliver: func(b *sdk.Batch) error {
+		for row := range b.Rows() {
+			entered <- string(row.JSON())
+			return <-leave[string(row.JSON())]
+		}
+		return nil
+	}})
+	p.Parallel = 3
+	h := plugintest.Connect(t, p)
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	for seq, row := range []string{`1`, `2`, `3`, `4`} {
+		send(t, s, uint64(seq+1), row)
+	}
+	require.ElementsMatch(t, []string{`1`, `2`, `3`}, []string{<-entered, <-entered, <-entered})
+	leave[`3`] <- errors.New("third")
+	leave[`2`] <- nil
+	select {
+	case row := <-entered:
+		t.Fatalf("batch %s began while three were not acknowledged", row)
+	default:
+	}
+	leave[`1`] <- errors.New("first")
+	require.Equal(t, `4`, <-entered)
+	leave[`4`] <- nil
+	require.NoError(t, s.CloseSend())
+	var messages []string
+	for through := uint64(0); through < 4; {
+		ack, err := s.Recv()
+		require.NoError(t, err)
+		require.Greater(t, ack.ThroughSeq, through)
+		through = ack.ThroughSeq
+		for _, o := range ack.Outcomes {
+			messages = append(messages, o.Message)
+		}
+	}
+	require.Equal(t, []string{"first", "third"}, messages)
+	_, err = s.Recv()
+	require.Equal(t, io.EOF, err)
+}
+
+func TestDrainWaitsForAllBatchesInHandAndABrokenStreamEndsThem(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		on := &recorder{entered: make(chan string), leave: make(chan error)}
+		p := pluginOf(on)
+		p.Parallel = 2
+		h := plugintest.Connect(t, p)
+		require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+		ctx, cancel := context.WithCancel(deadline(t))
+		s, err := h.Client.Deliver(ctx, plugintest.Instance)
+		require.NoError(t, err)
+		send(t, s, 1, `1`)
+		send(t, s, 2, `2`)
+		<-on.entered
+		<-on.entered
+		drained := make(chan error, 1)
+		go func() { drained <- h.Client.Drain(deadline(t), plugintest.Instance) }()
+		if broken {
+			cancel()
+		} else {
+			for range 2 {
+				select {
+				case err := <-drained:
+					t.Fatalf("the instance was closed while a batch was in hand: %v", err)
+				case on.leave <- nil:
+				}
+			}
+		}
+		require.NoError(t, <-drained)
+		cancel()
+		said := on.said()
+		require.Equal(t, "close red", said[len(said)-1])
+		endings := 0
+		for _, event := range said {
+			if event == "broken off red" {
+				endings++
+			}
+		}
+		require.Equal(t, map[bool]int{true: 2, false: 0}[broken], endings)
+	}
+}

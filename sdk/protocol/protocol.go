@@ -86,7 +86,8 @@ type Base interface {
 type Batch struct {
 	Seq    uint64
 	Frames []Frame
-	// Ordered: once a row could not be delivered, the later rows of its org and uuid are to stay undelivered too.
+	// Ordered: once a row could not be delivered, the later rows of its org and uuid are to stay undelivered too. Of the ordered
+	// batches in flight one at most has rows of an org and uuid.
 	Ordered bool
 }
 
