@@ -86,13 +86,13 @@ func (k *Kafka) Open(_ context.Context, env sdk.Env) error {
 	return errors.Join(problems...)
 }
 
-// Health tells whether a broker can be reached and has the topic, unless a batch is on its way and shows it.
+// Health tells whether a broker can be reached and has the topic, unless a batch is about to find out.
 func (k *Kafka) Health(ctx context.Context) error {
 	if !k.mu.TryLock() {
 		return nil
 	}
 	defer k.mu.Unlock()
-	if _, err := k.connected(ctx); err != nil {
+	if err := k.connect(ctx); err != nil {
 		return k.failure(err)
 	}
 	return nil
@@ -102,6 +102,9 @@ func (k *Kafka) Health(ctx context.Context) error {
 func (k *Kafka) Close(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.drop()
+	if k.producer != nil {
+		k.producer.close()
+		k.producer = nil
+	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -185,6 +186,53 @@ func TestARowThatIsTooLargeForTheTopicIsRejectedAlone(t *testing.T) {
 	require.Equal(t, []string{"1", "3", "4", "6"}, positions(b.take()))
 }
 
+// A limit that is lowered while the producer runs is as unknown to it as one that it may not ask for.
+func TestRowsThatAreRefusedTogetherStayInOrder(t *testing.T) {
+	b := newBroker(t)
+	h := b.start(map[string]any{})
+	require.Empty(t, h.DeliverOrdered(plugintest.FrameAt(1, "a", `{}`)))
+	admin, err := sarama.NewClusterAdminFromClient(b.Client)
+	require.NoError(t, err)
+	limit := "20000"
+	require.NoError(t, admin.AlterConfig(sarama.TopicResource, b.topic, map[string]*string{"max.message.bytes": &limit}, false))
+	large := `{"text":"` + strings.Repeat("x", 30000) + `"}`
+	position := uint64(2)
+	require.Eventually(t, func() bool { // until the broker keeps to it
+		position++
+		return len(h.DeliverOrdered(plugintest.FrameAt(position, "b", large))) == 1
+	}, plugintest.Timeout, 10*time.Millisecond)
+	medium := `{"text":"` + strings.Repeat("x", 8000) + `"}`
+	begin := position + 1
+	var frames []protocol.Frame
+	for i := range uint64(30) {
+		row := medium
+		if i == 10 {
+			row = large
+		}
+		frames = append(frames, plugintest.FrameAt(begin+i, "a", row))
+	}
+	outcomes := h.DeliverOrdered(frames...)
+	require.Len(t, outcomes, 1)
+	require.Equal(t, sdk.Rejected, outcomes[0].Class, outcomes[0])
+	require.Equal(t, begin+10, outcomes[0].Position)
+	last := map[int]int{} // position → place of its last copy
+	for place, m := range b.take() {
+		p, err := strconv.Atoi(header(m, "position"))
+		require.NoError(t, err)
+		last[p] = place
+	}
+	before := -1
+	for i := range 30 {
+		if i == 10 {
+			continue
+		}
+		place, there := last[int(begin)+i]
+		require.True(t, there, i)
+		require.Greater(t, place, before, "the last copy of row %d", i)
+		before = place
+	}
+}
+
 func TestATopicThatIsMissingHoldsTheRowsUntilItIsThere(t *testing.T) {
 	b := newBroker(t)
 	b.topic += "-later"
@@ -237,8 +285,9 @@ func TestABrokerThatIsKilledGetsEverythingWhenItIsBack(t *testing.T) {
 	h := b.start(map[string]any{"connect_timeout": "1s", "delivery_timeout": "2s"})
 	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	trouble.Service(t, "kill", "kafka")
-	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`))
-	require.Len(t, outcomes, 2)
+	many := slices.Repeat([]string{`{}`}, 2000) // giving them up one after the other, with a pause each, takes too long
+	outcomes := h.Deliver(plugintest.FrameAt(2, "a", many...))
+	require.Len(t, outcomes, len(many))
 	for _, o := range outcomes {
 		require.Equal(t, sdk.Retry, o.Class, o)
 	}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -14,24 +16,41 @@ import (
 // retryPause is how long the producer waits before it asks for the leader of a partition again.
 const retryPause = 100 * time.Millisecond
 
-// producer is a client with its asynchronous producer.
+// producer is a client with its asynchronous producer. Several batches may feed it; each record's answer goes to its batch.
 type producer struct {
 	client  sarama.Client
 	records sarama.AsyncProducer
-	ended   sync.WaitGroup
+	cut     context.CancelFunc // ends its connections
+
+	feeding sync.WaitGroup // calls of feed; added to under Kafka.mu
+	hearing sync.WaitGroup // the goroutines that take its answers
+	once    sync.Once
+	ending  atomic.Bool   // feed no more
+	ended   chan struct{} // closed: every record that was fed is answered
 }
+
+var errEnded = errors.New("the connection was given up because of another batch")
 
 // settings are those of an idempotent producer: acks of all replicas, one request in flight per broker, so that what is
 // retried stays in order and is written once.
 //
 // It retries for as long as it is let: the deadline of a batch ends it. A record that failed for good while later ones of its
 // uuid went through would break their order.
-func (k *Kafka) settings() *sarama.Config {
+//
+// When life ends so do its connections, and it pauses no more.
+func (k *Kafka) settings(life context.Context) *sarama.Config {
+	pause := func(int, int) time.Duration {
+		if life.Err() != nil {
+			return 0
+		}
+		return retryPause
+	}
 	c := sarama.NewConfig()
 	c.ChannelBufferSize = 1024
 	c.ClientID = "rivergate-" + k.instance
 	c.Version = sarama.V2_4_0_0 // idempotence, headers, zstd, and a topic's defaults from the broker
 	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = k.ConnectTimeout, k.ConnectTimeout, k.ConnectTimeout
+	c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, dialer{life, k.ConnectTimeout}
 	c.Net.MaxOpenRequests = 1
 	c.Net.TLS.Enable, c.Net.TLS.Config = k.TLSOn, k.secure
 	if k.SASL != mechanismNone {
@@ -49,7 +68,7 @@ func (k *Kafka) settings() *sarama.Config {
 	c.Metadata.Full = false
 	c.Metadata.AllowAutoTopicCreation = false
 	c.Metadata.Retry.Max = 1
-	c.Metadata.Retry.Backoff = retryPause
+	c.Metadata.Retry.BackoffFunc = pause
 	c.Metadata.Timeout = k.ConnectTimeout
 	c.Admin.Timeout = k.ConnectTimeout
 	c.Producer.Idempotent = true
@@ -58,7 +77,8 @@ func (k *Kafka) settings() *sarama.Config {
 	c.Producer.MaxMessageBytes = int(k.MaxRecordBytes)
 	c.Producer.Compression = compressions[k.Compression]
 	c.Producer.Retry.Max = int(k.DeliveryTimeout/retryPause) + 10 // each waits retryPause; sarama keeps a place for each
-	c.Producer.Retry.Backoff = retryPause
+	c.Producer.Retry.BackoffFunc = pause
+	c.Producer.Transaction.Retry.BackoffFunc = pause // of the request for a producer's number too
 	c.Producer.Return.Successes, c.Producer.Return.Errors = true, true
 	return c
 }
@@ -67,53 +87,71 @@ var compressions = map[Compression]sarama.CompressionCodec{
 	"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy, "lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD,
 }
 
-// connected returns a producer that was seen to work, or makes one: a broker answers and has the topic. The caller holds mu.
+// connected returns a producer that was seen to work, or makes one: a broker answers and has the topic. The caller feeds it once.
 func (k *Kafka) connected(ctx context.Context) (*producer, error) {
-	if k.producer != nil {
-		return k.producer, nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.connect(ctx); err != nil {
+		return nil, err
 	}
-	// sarama takes no context; its own time-outs bound each step, and k.ConnectTimeout all of them.
-	type made struct {
-		producer *producer
-		err      error
-	}
-	done := make(chan made, 1)
-	go func() {
-		p, err := k.connect()
-		done <- made{p, err}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, 2*k.ConnectTimeout)
-	defer cancel()
-	select {
-	case m := <-done:
-		k.producer = m.producer
-		return m.producer, m.err
-	case <-ctx.Done():
-		go func() { // it ends by the time-outs of its connections
-			if m := <-done; m.producer != nil {
-				m.producer.close()
-			}
-		}()
-		return nil, fmt.Errorf("connect: %w", ctx.Err())
-	}
+	k.producer.feeding.Add(1)
+	return k.producer, nil
 }
 
-func (k *Kafka) connect() (*producer, error) {
-	client, err := sarama.NewClient(k.Brokers, k.settings())
+// connect makes a producer where there is none. The caller holds mu.
+func (k *Kafka) connect(ctx context.Context) error {
+	if k.producer != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*k.ConnectTimeout)
+	defer cancel()
+	life, cut := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, cut)
+	client, records, err := k.open(life)
+	if inTime := stop(); err != nil || !inTime {
+		cut()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("connect: %w", ctx.Err())
+		}
+	}
+	if client == nil {
+		return err
+	}
+	p := &producer{client: client, records: records, cut: cut, ended: make(chan struct{})}
+	p.hearing.Go(func() {
+		for m := range records.Successes() {
+			answer(m, nil)
+		}
+	})
+	p.hearing.Go(func() {
+		for e := range records.Errors() {
+			answer(e.Msg, e.Err)
+		}
+	})
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		p.close()
+		return err
+	}
+	k.producer = p
+	return nil
+}
+
+func (k *Kafka) open(life context.Context) (sarama.Client, sarama.AsyncProducer, error) {
+	client, err := sarama.NewClient(k.Brokers, k.settings(life))
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect: %w", err)
 	}
 	if err := k.findTopic(client); err != nil {
 		_ = client.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	k.bound(client)
 	records, err := sarama.NewAsyncProducerFromClient(client)
 	if err != nil {
 		_ = client.Close()
-		return nil, fmt.Errorf("start an idempotent producer: %w", err)
+		return nil, nil, fmt.Errorf("start an idempotent producer: %w", err)
 	}
-	return &producer{client: client, records: records}, nil
+	return client, records, nil
 }
 
 // errTopic says that the topic is not there, or cannot be made.
@@ -187,25 +225,44 @@ func (k *Kafka) bound(client sarama.Client) {
 	client.Config().Producer.MaxMessageBytes = max(limit-batchHeader, 1)
 }
 
-// drop closes the connections; the next batch makes new ones. The caller holds mu.
-func (k *Kafka) drop() {
-	if k.producer != nil {
-		k.producer.close()
+// drop closes the connections; the next batch makes new ones.
+func (k *Kafka) drop(p *producer) {
+	k.mu.Lock()
+	if k.producer == p {
 		k.producer = nil
+	}
+	k.mu.Unlock()
+	p.close()
+}
+
+// feed gives the records to the producer, as fast as it takes them. When the producer is closed the rest stays unanswered.
+func (p *producer) feed(r *records, working func()) {
+	defer p.feeding.Done()
+	told := time.Now()
+	for i := range r.all {
+		if p.ending.Load() {
+			return
+		}
+		p.records.Input() <- &r.all[i].ProducerMessage
+		if i%256 == 255 && time.Since(told) > time.Second {
+			working()
+			told = time.Now()
+		}
 	}
 }
 
-// close gives up what is on its way. The client goes first: without it nothing is retried, and the producer ends.
+// close gives up what is on its way. The client goes first: without it nothing is retried, what is fed fails at once, and the
+// producer ends.
 func (p *producer) close() {
-	_ = p.client.Close() // it has no state to lose
-	p.records.AsyncClose()
-	p.ended.Go(func() {
-		for range p.records.Successes() { //nolint:revive // nobody waits for them any more
-		}
+	p.once.Do(func() {
+		p.ending.Store(true)
+		p.cut()
+		_ = p.client.Close() // it has no state to lose
+		p.feeding.Wait()     // the input must not close under a feeder
+		p.records.AsyncClose()
+		p.hearing.Wait()
+		close(p.ended)
 	})
-	for range p.records.Errors() { //nolint:revive // nor for these
-	}
-	p.ended.Wait()
 }
 
 // conversation is SCRAM (RFC 5802) in the form that sarama asks for.
