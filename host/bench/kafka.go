@@ -19,7 +19,7 @@ const kafkaVariable = "RIVERGATE_TEST_KAFKA_BROKERS"
 // kafkaPartitions is how many partitions the topics of this measurement have. It makes and deletes them.
 const kafkaPartitions = 4
 
-// largeRecordBatches are what the pusher's README advises for full speed.
+// largeRecordBatches are what the pusher's README advises.
 var largeRecordBatches = map[string]string{"PLUGIN_KAFKA_BATCH_ROWS": "10000", "PLUGIN_KAFKA_BATCH_BYTES": "8388608"}
 
 // kafka compares the way through host and plugin with a bare async producer that has the same settings and produces the very same
@@ -38,6 +38,13 @@ func (b *bench) kafka(ctx context.Context) (err error) {
 	rows := int64(400_000)
 	if b.quick {
 		rows = 100_000
+	}
+	// A broker that has just begun compiles itself: what comes first would pay for it.
+	if _, err := b.pushToKafka(ctx, k, rows, nil); err != nil {
+		return err
+	}
+	if _, err := k.produceAgain(ctx); err != nil {
+		return err
 	}
 	var large, small, bare series
 	for range b.rounds {
@@ -193,6 +200,8 @@ func (k *kafkaTopics) produceAgain(ctx context.Context) (rate float64, err error
 		messages[i].Topic = k.bare
 	}
 	c := sarama.NewConfig() // as the pusher has it
+	c.Version = sarama.V2_4_0_0
+	c.Producer.MaxMessageBytes = 1_000_000
 	c.Net.MaxOpenRequests = 1
 	c.Producer.Idempotent = true
 	c.Producer.RequiredAcks = sarama.WaitForAll
