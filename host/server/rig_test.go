@@ -168,7 +168,7 @@ func (c *conn) send(method, path, headers string, body []byte) answer {
 			head += fmt.Sprintf("Content-Length: %d\r\n", len(body))
 		}
 		_, err := io.WriteString(c, head+"\r\n")
-		if err == nil {
+		if err == nil && len(body) > 0 { // even an empty write fails on a connection that was closed behind its last answer
 			_, err = c.Write(body)
 		}
 		sent <- err
