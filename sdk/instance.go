@@ -62,34 +62,20 @@ func (in *instance) close(ctx context.Context) error {
 	return nil
 }
 
-type received struct {
-	batch *protocol.Batch
-	err   error
-}
-
-// deliver serves one stream: batch by batch, in order, each acknowledged when it and those before it are done. A goroutine
-// receives one batch ahead, and gRPC's window holds more, so the next one is there when the former ends. That goroutine ends with
-// the stream, at the latest when deliver has returned and recv fails.
+// deliver serves one stream. It ends when the stream does, when a batch cannot be acknowledged, and when the instance is retired; the
+// batches in hand are finished first.
 func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(in.life, func() { cancel(context.Cause(in.life)) })()
 
-	// It receives at once, which tells the host that the instance is there.
-	ahead := make(chan received, 1)
-	go func() {
-		for {
-			b, err := recv()
-			select {
-			case ahead <- received{b, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+	// They receive at once, which tells the host that the instance is there. Who has no batch in hand is inside recv, and ends with the
+	// stream, which is when this function has returned.
+	s := &stream{instance: in, recv: recv, send: send, ready: make(chan struct{})}
+	ended := make(chan error, in.parallel)
+	for range in.parallel {
+		go func() { ended <- s.work(ctx) }()
+	}
 
 	// A stream that broke may still be inside Deliver when the host opens the next one.
 	select {
@@ -100,78 +86,117 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	acks := sendAcks(send)
-	defer func() {
-		if lost := acks.close(); err == nil && lost != nil {
+	s.acks = sendAcks(send)
+	defer func() { // before the next stream, or the close of the instance
+		if lost := s.acks.close(); err == nil && lost != nil {
 			err = fmt.Errorf("acknowledge: %w", lost)
 		}
 	}()
-	var calls sync.WaitGroup
-	defer func() {
-		calls.Wait()
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx) // at a forced stop: not everything was acknowledged
-		}
-	}()
-	free := make(chan struct{}, in.parallel)
-	before := make(chan struct{}) // closed when the batch before is acknowledged
-	close(before)
+	close(s.ready)
+	select {
+	case err = <-ended:
+	case <-in.retired: // what was not acknowledged is sent again, to the next instance
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		cancel(err)
+	}
+	s.finish()
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // at a forced stop: not everything was acknowledged
+	}
+	return err
+}
+
+// stream is one delivery stream. As many goroutines as there may be batches in hand work on it, each at receiving, at its batch, and at
+// receiving again: a batch that were handed from one to another would cost more than the work on a small one. gRPC's window holds
+// the batches that come meanwhile.
+type stream struct {
+	*instance
+	recv  func() (*protocol.Batch, error)
+	send  func(protocol.Ack) error
+	ready chan struct{} // closed when the stream has the instance for itself
+	acks  *acks         // from then on
+
+	receiving sync.Mutex
+	at        error           // why nothing more is received
+	last      <-chan struct{} // closed when the batch that was received last is acknowledged; nil before the first
+
+	turn sync.RWMutex // held by those that have a batch in hand
+	over bool         // guarded by turn: none is begun any more
+}
+
+// work takes batches until the stream ends; nil is its orderly end.
+func (s *stream) work(ctx context.Context) error {
 	for {
-		select {
-		case <-in.retired:
-			return nil // what was not acknowledged is sent again, to the next instance
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case free <- struct{}{}:
+		b, before, acked, err := s.next(ctx)
+		if b == nil {
+			return err
 		}
-		select {
-		case <-in.retired:
-			return nil
-		default:
+		err = s.take(ctx, b, before)
+		if acked != nil {
+			close(acked)
 		}
-		select {
-		case <-in.retired:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case r := <-ahead:
-			if errors.Is(r.err, io.EOF) {
-				return nil
-			}
-			if r.err != nil {
-				return r.err
-			}
-			if in.parallel == 1 {
-				if err := in.take(ctx, r.batch, send, acks, before); err != nil {
-					return err
-				}
-				<-free
-				continue
-			}
-			previous, acked := before, make(chan struct{})
-			before = acked
-			calls.Go(func() {
-				if err := in.take(ctx, r.batch, send, acks, previous); err != nil {
-					cancel(err)
-				}
-				close(acked)
-				<-free
-			})
+		s.turn.RUnlock()
+		if err != nil {
+			return err
 		}
 	}
 }
 
+// next receives a batch and holds turn for it; none means the end. With several in hand, before is closed when the one before is
+// acknowledged, and acked is to be closed when this one is.
+func (s *stream) next(ctx context.Context) (b *protocol.Batch, before <-chan struct{}, acked chan struct{}, err error) {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	if s.at == nil {
+		b, s.at = s.recv()
+	}
+	if errors.Is(s.at, io.EOF) {
+		return nil, nil, nil, nil
+	}
+	if s.at != nil {
+		return nil, nil, nil, s.at
+	}
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		return nil, nil, nil, context.Cause(ctx)
+	}
+	// Before the next one receives: who waits for the batch before can be sure that it is in hand.
+	s.turn.RLock()
+	if s.over {
+		s.turn.RUnlock()
+		return nil, nil, nil, nil
+	}
+	if s.parallel > 1 {
+		before, acked = s.last, make(chan struct{})
+		s.last = acked
+	}
+	return b, before, acked, nil
+}
+
 // take delivers one batch, and acknowledges it after the one before. An error ends the stream.
-func (in *instance) take(ctx context.Context, received *protocol.Batch, send func(protocol.Ack) error, acks *acks, before <-chan struct{}) error {
-	b := &Batch{Batch: *received, send: send}
-	err := in.pusher.Deliver(ctx, b)
+func (s *stream) take(ctx context.Context, received *protocol.Batch, before <-chan struct{}) error {
+	b := &Batch{Batch: *received, send: s.send}
+	err := s.pusher.Deliver(ctx, b)
 	outcomes := b.finish(err)
-	<-before // it ends as this one does
+	if before != nil {
+		<-before // it ends as this one does
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // nobody listens any more, and what a cancelled call says is not to be trusted
 	}
-	if err := acks.put(protocol.Ack{ThroughSeq: received.Seq, Outcomes: outcomes, Window: in.window}); err != nil {
+	if err := s.acks.put(protocol.Ack{ThroughSeq: received.Seq, Outcomes: outcomes, Window: s.window}); err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
 	return nil
+}
+
+// finish waits for the batches in hand. No other is begun.
+func (s *stream) finish() {
+	s.turn.Lock()
+	s.over = true
+	s.turn.Unlock()
 }
