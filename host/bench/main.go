@@ -68,6 +68,7 @@ var figures = []struct {
 	{"postgres", (*bench).postgres},
 	{"mysql", (*bench).mysql},
 	{"kafka", (*bench).kafka},
+	{"s3", (*bench).s3},
 	{"boundary", (*bench).boundary},
 	{"start", (*bench).pluginStart},
 	{"fifty", (*bench).fifty},
@@ -114,7 +115,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	fmt.Fprintln(out, "building")
-	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql", "plugins/pusher/kafka"); err != nil {
+	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql", "plugins/pusher/kafka", "plugins/pusher/s3"); err != nil {
 		return err
 	}
 	if b.report, err = newReport(ctx, b.dir, *quick); err != nil {

@@ -195,7 +195,7 @@ func (r *report) table(out io.Writer) {
 // write makes the Markdown file, and the plot beside it.
 func (r *report) write(path string) error {
 	var b strings.Builder
-	b.WriteString("# Benchmarks\n\nWritten by `deploy/services run postgres mysql kafka -- go run ./host/bench --write deploy/BENCHMARKS.md`; do not edit.\n\n")
+	b.WriteString("# Benchmarks\n\nWritten by `deploy/services run postgres mysql kafka s3 -- go run ./host/bench --write deploy/BENCHMARKS.md`; do not edit.\n\n")
 	fmt.Fprintf(&b, "- Commit %s, %s\n", r.commit, r.when.Format("2006-01-02 15:04 MST"))
 	for _, m := range r.machine {
 		fmt.Fprintf(&b, "- %s\n", m)
@@ -241,6 +241,9 @@ const method = `
   with fdatasync; one pgx COPY of the same rows into a table like that of the plugin.
 - "Through" counts rows inside the plugin, in a page shared with it; the clock runs until the last accepted row is counted.
   PostgreSQL's rows are counted with SELECT count(*). A count that differs from what was accepted fails the run.
+- The s3 pusher's clock runs until its spool is empty; lines in the objects are counted. The floor puts the same objects, read back
+  into memory before, by the same requests (one PUT each, Content-MD5): one after another, and for orientation as many at once as
+  the pusher does. Then server and sums take all cores of two, and the pusher needs some of them for the journal and its spool.
 - Noise: each figure is measured several times; the medians of odd and even runs, which measure the same, differ by that
   much. A smaller difference between two versions says nothing. "from – to" is the range of all runs.
 - A killed plugin: from kill -9 until the next process has counted a row, a fresh host each time, polled each millisecond.

@@ -45,6 +45,7 @@ func places(t *testing.T, w *world) []place {
 		amqpEverywhere(t),
 		mqttEverywhere(t),
 		natsEverywhere(t),
+		s3Everywhere(t, w),
 		riffynEverywhere(w),
 		pyliteEverywhere(w),
 		formerEverywhere(w),

@@ -25,6 +25,7 @@ var pushers = []string{
 	"plugins/pusher/postgres",
 	"plugins/pusher/redis",
 	"plugins/pusher/riffyn",
+	"plugins/pusher/s3",
 	"plugins/pusher/sqlite",
 	"plugins/testdata/witness",
 	"plugins/testdata/crash",

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -17,6 +20,8 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	_ "github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -310,6 +315,46 @@ func natsEverywhere(t *testing.T) place {
 				require.NoError(t, batch.Error())
 				require.Greater(t, len(all), before, "the server does not hand out what it has")
 			}
+			return all
+		},
+	}
+}
+
+func s3Everywhere(t *testing.T, w *world) place {
+	address, err := url.Parse(server(t, "RIVERGATE_TEST_S3_URL"))
+	require.NoError(t, err)
+	key := address.User.Username()
+	secret, _ := address.User.Password()
+	connections := &http.Transport{}
+	t.Cleanup(connections.CloseIdleConnections)
+	client, err := minio.New(address.Host, &minio.Options{Creds: credentials.NewStaticV4(key, secret, ""), Region: "us-east-1", Transport: connections})
+	require.NoError(t, err)
+	require.NoError(t, client.MakeBucket(t.Context(), everywhereName, minio.MakeBucketOptions{}))
+	spool := filepath.Join(w.dir, "s3-spool")
+	return place{
+		pusher: "s3", bounce: killed("s3"), exact: true,
+		env: map[string]string{
+			"URL": "http://" + address.Host, "BUCKET": everywhereName, "REGION": "us-east-1", "ACCESS_KEY": key, "SECRET_KEY": secret,
+			"SPOOL_DIR": spool, "ROLL_INTERVAL": "2s",
+		},
+		arrived: func(t *testing.T) (all []delivery) {
+			eventually(t, time.Minute, "an empty spool of the pusher s3", func(context.Context) bool {
+				left, err := filepath.Glob(filepath.Join(spool, "*", "*.seg"))
+				require.NoError(t, err)
+				return len(left) == 0
+			})
+			for object := range client.ListObjects(t.Context(), everywhereName, minio.ListObjectsOptions{Recursive: true}) {
+				require.NoError(t, object.Err)
+				lines, err := client.GetObject(t.Context(), everywhereName, object.Key, minio.GetObjectOptions{})
+				require.NoError(t, err)
+				for decoder := json.NewDecoder(lines); decoder.More(); {
+					var a arrival
+					require.NoError(t, decoder.Decode(&a), object.Key)
+					all = append(all, delivery{a.id(t), a.Position})
+				}
+				require.NoError(t, lines.Close())
+			}
+			slices.SortStableFunc(all, func(a, b delivery) int { return cmp.Compare(a.position, b.position) }) // objects are by partition
 			return all
 		},
 	}

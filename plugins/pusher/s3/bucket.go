@@ -70,7 +70,8 @@ func openBucket(s *S3, at *url.URL, config *tls.Config) (*bucket, error) {
 		return nil, err
 	}
 	// One PUT makes an object at once or not at all. Parts would be left behind by a crash, and cost money until somebody finds them.
-	b.options = minio.PutObjectOptions{DisableMultipart: true, StorageClass: s.StorageClass}
+	// Content-MD5 is sent and signed, so the server compares the body with it: a SHA-256 beside it would tell nothing more.
+	b.options = minio.PutObjectOptions{DisableMultipart: true, DisableContentSha256: true, StorageClass: s.StorageClass}
 	switch s.Encryption {
 	case "s3":
 		b.options.ServerSideEncryption = encrypt.NewSSE()

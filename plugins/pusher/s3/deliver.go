@@ -28,7 +28,7 @@ func (s *S3) Deliver(ctx context.Context, b *sdk.Batch) error {
 		s.keeper.hurry()
 		return s.full(held)
 	}
-	sealed, err := spool.append(runs)
+	sealed, err := spool.append(runs, size)
 	if err != nil {
 		err = s.spoolError(err)
 	}

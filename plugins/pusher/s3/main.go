@@ -8,7 +8,9 @@ var plugin = sdk.Plugin{
 	Version: version,
 	Author:  "Rivergate",
 	Summary: "Puts rows into an S3 bucket as JSON Lines or Parquet objects, each exactly once.",
-	Pusher:  func() sdk.Pusher { return new(S3) },
+	// The batches that wait for the disk are synced together.
+	Parallel: 8,
+	Pusher:   func() sdk.Pusher { return new(S3) },
 }
 
 const version = "1.0.0"

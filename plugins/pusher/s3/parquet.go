@@ -162,7 +162,7 @@ func (t *table) takes(row sdk.Row) error {
 // parquetWriter writes rows into row groups.
 type parquetWriter struct {
 	*table
-	file  *parquet.Writer
+	file  *parquet.GenericWriter[any]
 	row   [1]parquet.Row
 	rows  int
 	bytes int
@@ -174,7 +174,7 @@ func newParquetWriter(to io.Writer, l layout) (*parquetWriter, error) {
 		return nil, err
 	}
 	codec := map[Compression]compress.Codec{plain: &parquet.Uncompressed, gzipped: &parquet.Gzip, zstandard: &parquet.Zstd, snappyOnly: &parquet.Snappy}[l.Compression]
-	return &parquetWriter{table: t, file: parquet.NewWriter(to, t.schema(), parquet.Compression(codec), parquet.CreatedBy("rivergate-pusher-s3", version, ""))}, nil
+	return &parquetWriter{table: t, file: parquet.NewGenericWriter[any](to, t.schema(), parquet.Compression(codec), parquet.CreatedBy("rivergate-pusher-s3", version, ""))}, nil
 }
 
 func (w *parquetWriter) write(row sdk.Row) error {

@@ -37,15 +37,21 @@ type spool struct {
 	path template.Template
 	opts spoolOptions
 
-	mu      sync.Mutex // guards what follows
-	written positions.Set
-	open    *segment   // nil until the next row
-	sealed  []*segment // in order, not in the bucket yet
-	last    uint64     // the highest number of a segment
-	bytes   int64      // of all segments
-	buf     []byte
+	gather sync.Mutex // guards gathering
+	// gathering is the batches that go to the disk together, when those before them have got there.
+	gathering *group
 
-	aside   sync.Mutex // guards what follows; never held while the disk is waited for
+	disk sync.Mutex // held while a segment is written to or sealed; guards what follows
+	open *segment   // nil until the next row
+	last uint64     // the highest number of a segment
+	buf  []byte
+
+	settling sync.Mutex // held while a segment leaves
+
+	mu      sync.Mutex // guards what follows; the last of these locks, never held while the disk is waited for
+	written positions.Set
+	sealed  []*segment // in order, not in the bucket yet
+	bytes   int64      // of all segments
 	damaged []string   // files that were set aside
 }
 
@@ -301,15 +307,41 @@ func (s *spool) has(position uint64) bool {
 	return s.written.Has(position)
 }
 
-// append writes the rows and syncs them: all of them or, after an error, none. full tells that a segment was sealed.
-func (s *spool) append(runs []run) (sealed bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	estimate := 0
-	for _, r := range runs {
-		estimate += len(r.frame.Data)
+// group is batches that are written and synced together.
+type group struct {
+	runs    []run
+	size    int64
+	written bool // guarded by disk, like what follows
+	sealed  bool
+	err     error
+}
+
+// append writes the rows and syncs them, with those of other calls that wait for the disk: all of them or, after an error, none.
+// sealed tells that there is something to upload.
+func (s *spool) append(runs []run, size int64) (sealed bool, err error) {
+	s.gather.Lock()
+	if s.gathering == nil {
+		s.gathering = new(group)
 	}
-	if s.open != nil && s.open.size+int64(estimate) > s.opts.rollSize {
+	g := s.gathering
+	g.runs, g.size = append(g.runs, runs...), g.size+size
+	s.gather.Unlock()
+
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	if !g.written {
+		s.gather.Lock()
+		s.gathering = nil // nobody joins any more
+		s.gather.Unlock()
+		g.sealed, g.err = s.write(g)
+		g.written, g.runs = true, nil
+	}
+	return g.sealed, g.err
+}
+
+// write is append of a whole group. The caller holds disk.
+func (s *spool) write(g *group) (sealed bool, err error) {
+	if s.open != nil && s.open.tally.rows > 0 && s.open.size+g.size > s.opts.rollSize {
 		if err := s.seal(); err != nil {
 			return false, err
 		}
@@ -320,7 +352,7 @@ func (s *spool) append(runs []run) (sealed bool, err error) {
 		return sealed, err
 	}
 	s.buf = s.buf[:0]
-	for _, r := range runs {
+	for _, r := range g.runs {
 		s.buf = appendRecord(s.buf, seg.salt, r.frame, r.from, r.to)
 	}
 	_, err = seg.file.WriteAt(s.buf, seg.size)
@@ -336,14 +368,18 @@ func (s *spool) append(runs []run) (sealed bool, err error) {
 	if mark := appendMark(nil, seg.salt, size); writeAll(seg.file, mark, size) {
 		size += int64(len(mark))
 	}
+	s.mu.Lock()
 	s.bytes += size - seg.size
-	seg.size = size
-	for _, r := range runs {
+	for _, r := range g.runs {
 		first := r.frame.Position + uint64(r.from)        //nolint:gosec // not below 0
 		s.written.Add(first, first+uint64(r.to-r.from)-1) //nolint:gosec // the same
-		seg.tally.add(r.path, first, r.to-r.from)
 	}
-	if cap(s.buf) > 16<<20 {
+	s.mu.Unlock()
+	seg.size = size
+	for _, r := range g.runs {
+		seg.tally.add(r.path, r.frame.Position+uint64(r.from), r.to-r.from) //nolint:gosec // the same
+	}
+	if cap(s.buf) > 32<<20 {
 		s.buf = nil
 	}
 	if seg.size >= s.opts.rollSize || seg.tally.rows >= s.opts.rollRows {
@@ -365,7 +401,7 @@ func writeAll(file handle, text []byte, at int64) bool {
 	return true
 }
 
-// growing is the segment that takes rows. The caller holds mu.
+// growing is the segment that takes rows. The caller holds disk.
 func (s *spool) growing() (*segment, error) {
 	if s.open != nil && s.open.file != nil {
 		return s.open, nil
@@ -401,11 +437,13 @@ func (s *spool) growing() (*segment, error) {
 	}
 	seg.file = file
 	s.open, s.last = seg, seg.number
+	s.mu.Lock()
 	s.bytes += seg.size
+	s.mu.Unlock()
 	return seg, nil
 }
 
-// takeBack cuts off what a failed write left. After a failed sync a handle is not to be trusted. The caller holds mu.
+// takeBack cuts off what a failed write left. After a failed sync a handle is not to be trusted. The caller holds disk.
 func (s *spool) takeBack(seg *segment) {
 	if err := seg.file.Truncate(seg.size); err == nil {
 		_ = seg.file.Sync() // cut again before the next row
@@ -414,7 +452,7 @@ func (s *spool) takeBack(seg *segment) {
 	seg.file = nil
 }
 
-// seal fixes what becomes of the growing segment; durable on return. The caller holds mu.
+// seal fixes what becomes of the growing segment; durable on return. The caller holds disk.
 func (s *spool) seal() error {
 	seg := s.open
 	c := &cut{Size: seg.size, Path: s.opts.pathText, Objects: seg.tally.objects, Damaged: seg.damaged, layout: s.opts.layout}
@@ -436,15 +474,17 @@ func (s *spool) seal() error {
 		seg.file = nil
 	}
 	seg.cut, seg.tally = c, tally{}
+	s.mu.Lock()
 	s.sealed = append(s.sealed, seg)
+	s.mu.Unlock()
 	s.open = nil
 	return nil
 }
 
 // sealAged seals the growing segment when it is old enough, and says when to ask again.
 func (s *spool) sealAged(always bool) (again time.Duration, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.disk.Lock()
+	defer s.disk.Unlock()
 	if s.open == nil || s.open.tally.rows == 0 && !s.open.damaged {
 		return s.opts.rollInterval, nil
 	}
@@ -474,9 +514,12 @@ func (s *spool) held() int64 {
 // settle lets a segment go whose objects are in the bucket. That its rows are known is durable before. lost tells that rows of it could
 // not be read; then it is set aside.
 func (s *spool) settle(seg *segment, lost bool) error {
+	s.settling.Lock() // one after another; rows are taken meanwhile
+	defer s.settling.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := durable.Replace(filepath.Join(s.dir, "positions"), s.written.Text(positionsTitle)); err != nil {
+	known := s.written.Text(positionsTitle)
+	s.mu.Unlock()
+	if err := durable.Replace(filepath.Join(s.dir, "positions"), known); err != nil {
 		return fmt.Errorf("write the positions of the spool: %w", err)
 	}
 	if lost || seg.cut.Damaged {
@@ -495,12 +538,14 @@ func (s *spool) settle(seg *segment, lost bool) error {
 	if err := os.Remove(s.name(seg.number, cutSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the cut of a segment: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sealed = slices.DeleteFunc(s.sealed, func(other *segment) bool { return other == seg })
 	s.bytes -= seg.size
 	return nil
 }
 
-// setAside keeps a damaged segment where nothing reads it. The caller holds mu, or is alone.
+// setAside keeps a damaged segment where nothing reads it.
 func (s *spool) setAside(number uint64) error {
 	to := s.name(number, damagedSuffix)
 	if err := os.Rename(s.name(number, segmentSuffix), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -509,17 +554,17 @@ func (s *spool) setAside(number uint64) error {
 	if err := durable.SyncFolder(s.dir); err != nil {
 		return fmt.Errorf("set a damaged segment aside: %w", err)
 	}
-	s.aside.Lock()
+	s.mu.Lock()
 	s.damaged = append(s.damaged, to)
-	s.aside.Unlock()
+	s.mu.Unlock()
 	s.log.Error("a segment of the spool is damaged: rows that were acknowledged cannot be read. It is set aside", "file", to)
 	return nil
 }
 
 // damage says which segments were set aside, as long as they are there.
 func (s *spool) damage() error {
-	s.aside.Lock()
-	defer s.aside.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.damaged = slices.DeleteFunc(s.damaged, func(path string) bool {
 		_, err := os.Stat(path)
 		return errors.Is(err, fs.ErrNotExist)

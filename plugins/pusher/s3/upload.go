@@ -93,7 +93,7 @@ func (u *upload) index(file *os.File) (map[string]*found, error) {
 			}
 			places[p].extents = append(places[p].extents, at)
 			places[p].rows += int64(f.Len())
-			break //nolint:staticcheck // all rows of a request go to one path
+			break // all rows of a request go to one path
 		}
 		return nil
 	})
