@@ -12,29 +12,36 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 )
 
-// Prefix is how every line of Append begins; the position follows.
+// Prefix is how every line of Lines begins; the position follows.
 const Prefix = `{"position":`
 
-// Append writes what is known of a row around its own bytes, newline included:
+// Lines writes rows with what is known of them around their own bytes, one a line:
 //
 //	{"position":900,"org_id":1,"uuid":"a1","index":3,"received_at":"2026-01-02T03:04:05.678Z","data":{"keyOne":1.50}}
-func Append(line []byte, row sdk.Row) []byte {
-	line = append(line, Prefix...)
-	line = strconv.AppendUint(line, row.Position(), 10)
-	line = append(line, `,"org_id":`...)
-	line = strconv.AppendUint(line, row.OrgID(), 10)
-	line = append(line, `,"uuid":`...)
-	line = appendQuoted(line, row.UUID())
-	line = append(line, `,"index":`...)
+//
+// What the rows of a request share is made once. The zero value is ready; it is not for several goroutines.
+type Lines struct {
+	frame         *sdk.Frame // of the last row
+	before, after []byte     // the index
+}
+
+// Append writes one row, newline included.
+func (l *Lines) Append(line []byte, row sdk.Row) []byte {
+	if frame, _ := row.Frame(); frame != l.frame {
+		l.frame = frame
+		l.before = strconv.AppendUint(append(l.before[:0], `,"org_id":`...), row.OrgID(), 10)
+		l.before = append(appendQuoted(append(l.before, `,"uuid":`...), row.UUID()), `,"index":`...)
+		l.after = row.ReceivedAt().UTC().AppendFormat(append(l.after[:0], `,"received_at":"`...), time.RFC3339Nano)
+		l.after = append(l.after, `","data":`...)
+	}
+	line = strconv.AppendUint(append(line, Prefix...), row.Position(), 10)
+	line = append(line, l.before...)
 	if index, ok := row.Index(); ok {
 		line = strconv.AppendInt(line, int64(index), 10)
 	} else {
 		line = append(line, "null"...)
 	}
-	line = append(line, `,"received_at":"`...)
-	line = row.ReceivedAt().UTC().AppendFormat(line, time.RFC3339Nano)
-	line = append(line, `","data":`...)
-	line = AppendData(line, row.JSON())
+	line = AppendData(append(line, l.after...), row.JSON())
 	return append(line, "}\n"...)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rivergate/rivergate/plugins/internal/durable"
+	"github.com/rivergate/rivergate/plugins/internal/jsonline"
 	"github.com/rivergate/rivergate/sdk"
 )
 
@@ -30,6 +31,7 @@ type File struct {
 	files    *files
 	ledger   *ledger // nil until the first batch
 	grown    int64   // bytes written since the checkpoint
+	lines    jsonline.Lines
 }
 
 const (

@@ -36,11 +36,11 @@ func (f Format) header() string {
 }
 
 // appendLine writes one row, newline included.
-func (f Format) appendLine(line []byte, row sdk.Row) []byte {
+func (f Format) appendLine(lines *jsonline.Lines, line []byte, row sdk.Row) []byte {
 	if f == csv {
 		return appendCSV(line, row)
 	}
-	return jsonline.Append(line, row)
+	return lines.Append(line, row)
 }
 
 func appendCSV(line []byte, row sdk.Row) []byte {

@@ -100,7 +100,7 @@ func (f *File) render(b *sdk.Batch, p *portion, held map[key]error) map[key]erro
 				continue
 			}
 		}
-		target.text = f.Format.appendLine(target.text, row)
+		target.text = f.Format.appendLine(&f.lines, target.text, row)
 		at := row.Position()
 		if n := len(target.spans); n > 0 && target.spans[n-1].last+1 == at {
 			target.spans[n-1].last = at

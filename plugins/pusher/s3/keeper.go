@@ -105,7 +105,10 @@ func (k *keeper) run(ctx context.Context) {
 	}
 	var uploading sync.WaitGroup
 	defer uploading.Wait()
-	slots := make(chan struct{}, k.uploads)
+	slots := make(chan []byte, k.uploads)
+	for range k.uploads {
+		slots <- nil
+	}
 	finished := make(chan uint64, k.uploads)
 	running := map[uint64]bool{}
 	for {
@@ -191,7 +194,7 @@ func (k *keeper) probe(ctx context.Context) {
 }
 
 // upload takes a segment to the bucket, however long that lasts.
-func (k *keeper) upload(ctx context.Context, seg *segment, slots chan struct{}) {
+func (k *keeper) upload(ctx context.Context, seg *segment, slots chan []byte) {
 	if k.bucket.encrypts() {
 		select { // nothing goes to a server of which we do not know that it encrypts
 		case <-k.proven:

@@ -12,6 +12,7 @@ type lineWriter struct {
 	to       io.Writer
 	closer   io.Closer // of a compressor; nil: there is none
 	envelope bool
+	lines    jsonline.Lines
 	text     []byte
 }
 
@@ -20,7 +21,7 @@ const flushText = 256 << 10
 
 func (w *lineWriter) write(row sdk.Row) error {
 	if w.envelope {
-		w.text = jsonline.Append(w.text, row)
+		w.text = w.lines.Append(w.text, row)
 	} else {
 		w.text = append(jsonline.AppendData(w.text, row.JSON()), '\n')
 	}

@@ -344,6 +344,22 @@ func TestManyPartitionsOfOneSegment(t *testing.T) {
 	s.requireOnce(1, 200)
 }
 
+func TestAnObjectThatIsTooLargeForMemoryGoesByAFileThatIsRemoved(t *testing.T) {
+	s := newStore(t)
+	h := s.start(map[string]any{"roll_interval": "1h"})
+	row := `{"text":"` + strings.Repeat("x", 2<<20) + `"}`
+	for p := range uint64(10) {
+		require.Empty(t, h.Deliver(frameAt(p+1, "a", row)))
+	}
+	h.Drain()
+	require.Len(t, s.keys(), 1)
+	s.requireOnce(1, 10)
+	require.Greater(t, len(s.read(s.keys()[0])), heldBody)
+	left, err := filepath.Glob(filepath.Join(s.dir, "*", "*"+objectSuffix))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	s := newStore(t)
 	config := s.config(map[string]any{"path": "{uuid}", "roll_size": "4KiB", "spool_max": "1GiB", "roll_interval": "30ms"})

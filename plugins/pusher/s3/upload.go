@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/md5" //nolint:gosec // what S3 compares: Content-MD5 and the ETag
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -24,9 +20,9 @@ type upload struct {
 	bucket  *bucket
 	spool   *spool
 	segment *segment
-	slots   chan struct{} // for all uploads together
-	done    map[int]bool  // objects that are there
-	lost    atomic.Bool   // acknowledged rows cannot be read
+	slots   chan []byte  // for all uploads together: who has one may put an object, and use these bytes
+	done    map[int]bool // objects that are there
+	lost    atomic.Bool  // acknowledged rows cannot be read
 }
 
 // put puts what is not there yet.
@@ -46,14 +42,16 @@ func (u *upload) put(ctx context.Context) error {
 		if u.done[i] {
 			continue
 		}
+		var slot []byte
 		select {
-		case u.slots <- struct{}{}:
+		case slot = <-u.slots:
 		case <-ctx.Done():
 			continue // the rest, too: something failed, or the process is stopping
 		}
 		putting.Go(func() error {
-			defer func() { <-u.slots }()
-			if err := u.object(ctx, file, i, o, places[o.Path]); err != nil {
+			defer func() { u.slots <- slot }()
+			var err error
+			if slot, err = u.object(ctx, file, i, places[o.Path], slot); err != nil {
 				return err
 			}
 			finished[i] = true
@@ -106,34 +104,28 @@ func (u *upload) index(file *os.File) (map[string]*found, error) {
 	return places, err
 }
 
-// object puts one. When rows of it cannot be read, it holds those that can, unless a whole one is there already.
-func (u *upload) object(ctx context.Context, from *os.File, number int, o object, at *found) error {
+// object puts one, and gives the slot's bytes back. When rows of it cannot be read, it holds those that can, unless a whole one is there
+// already.
+func (u *upload) object(ctx context.Context, from *os.File, number int, at *found, slot []byte) ([]byte, error) {
 	if at == nil {
 		at = new(found)
 	}
+	o := u.segment.cut.Objects[number]
 	whole := at.rows == o.Rows
 	if !whole {
 		u.lost.Store(true)
 	}
 	if at.rows == 0 {
-		return nil
+		return slot, nil
 	}
-	path := fmt.Sprintf("%s-%d%s", u.spool.name(u.segment.number, ""), number, objectSuffix)
-	text, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return u.spoolError(err)
+	b := newBody(fmt.Sprintf("%s-%d%s", u.spool.name(u.segment.number, ""), number, objectSuffix), slot)
+	defer b.remove()
+	if err := u.render(b, from, at); err != nil {
+		return b.held[:0], u.spoolError(err)
 	}
-	defer func() {
-		_ = text.Close() // it can be made again
-		_ = os.Remove(path)
-	}()
-	body := &body{file: bufio.NewWriterSize(text, flushText), sum: md5.New()} //nolint:gosec // see above
-	if err := u.render(body, from, at); err != nil {
-		return u.spoolError(err)
-	}
-	return u.bucket.put(ctx, put{
+	return b.held[:0], u.bucket.put(ctx, put{
 		key: u.segment.cut.key(o, u.spool.id), contentType: u.segment.cut.contentType(),
-		text: io.NewSectionReader(text, 0, body.size), size: body.size, md5: body.sum.Sum(nil), onlyNew: !whole,
+		text: b.reader(), size: b.size, md5: b.sum.Sum(nil), onlyNew: !whole,
 		metadata: map[string]string{"Rivergate-Rows": strconv.FormatInt(at.rows, 10)},
 	})
 }
@@ -144,19 +136,6 @@ func (u *upload) spoolError(err error) error {
 		code = "disk_full"
 	}
 	return sdk.RetryIn(0, code, fmt.Errorf("write an object in %s (SPOOL_DIR): %w", u.spool.dir, err))
-}
-
-// body is an object on its way to a file.
-type body struct {
-	file *bufio.Writer
-	sum  hash.Hash
-	size int64
-}
-
-func (b *body) Write(text []byte) (int, error) {
-	_, _ = b.sum.Write(text) // never fails
-	b.size += int64(len(text))
-	return b.file.Write(text)
 }
 
 func (u *upload) render(to *body, from *os.File, at *found) error {
@@ -179,5 +158,5 @@ func (u *upload) render(to *body, from *os.File, at *found) error {
 	if err := rows.close(); err != nil {
 		return err
 	}
-	return to.file.Flush()
+	return to.flush()
 }
