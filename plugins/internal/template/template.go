@@ -64,7 +64,12 @@ func Parse(text string, more ...string) (Template, error) {
 }
 
 // Prefix is the text before the first word.
-func (t Template) Prefix() string { return t.parts[0].literal }
+func (t Template) Prefix() string {
+	if len(t.parts) == 0 {
+		return ""
+	}
+	return t.parts[0].literal
+}
 
 // Literals are the parts that the operator wrote, for checks of what may stand in them.
 func (t Template) Literals() string {

@@ -140,5 +140,8 @@ func parseCut(text []byte) (*cut, error) {
 	if !slices.Contains([]Format{jsonLines, parquetFormat}, c.Format) {
 		return nil, fmt.Errorf("holds the format %q, which this version does not know", c.Format)
 	}
+	if !slices.Contains([]Compression{plain, gzipped, zstandard, snappyOnly}, c.Compression) {
+		return nil, fmt.Errorf("holds the compression %q, which this version does not know", c.Compression)
+	}
 	return c, nil
 }

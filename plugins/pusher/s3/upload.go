@@ -123,11 +123,15 @@ func (u *upload) object(ctx context.Context, from *os.File, number int, at *foun
 	if err := u.render(b, from, at); err != nil {
 		return b.held[:0], u.spoolError(err)
 	}
-	return b.held[:0], u.bucket.put(ctx, put{
+	err := u.bucket.put(ctx, put{
 		key: u.segment.cut.key(o, u.spool.id), contentType: u.segment.cut.contentType(),
 		text: b.reader(), size: b.size, md5: b.sum.Sum(nil), onlyNew: !whole,
 		metadata: map[string]string{"Rivergate-Rows": strconv.FormatInt(at.rows, 10)},
 	})
+	if err != nil || !whole {
+		return nil, err // a request that ended before its body may still be reading it
+	}
+	return b.held[:0], nil
 }
 
 func (u *upload) spoolError(err error) error {
