@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-
-	"github.com/rivergate/rivergate/host/e2e/rig"
 )
 
 // kafkaVariable says where a broker for measurements is; deploy/services sets it.
@@ -155,36 +153,7 @@ func (b *bench) pushToKafka(ctx context.Context, k *kafkaTopics, rows int64, mor
 	}
 	env := map[string]string{"PLUGIN_KAFKA_ENABLED": "true", "PLUGIN_KAFKA_BROKERS": k.broker, "PLUGIN_KAFKA_TOPIC": k.pushed}
 	maps.Copy(env, more)
-	err = b.withHost(ctx, env, func(h *rig.Host) error {
-		if err := h.Running(ctx, "kafka", 30*time.Second); err != nil {
-			return err
-		}
-		if err := h.PausePusher(ctx, "kafka"); err != nil {
-			return err
-		}
-		filled, err := b.fill(ctx, h, rows)
-		if err != nil {
-			return err
-		}
-		begun := time.Now()
-		if err := h.ResumePusher(ctx, "kafka"); err != nil {
-			return err
-		}
-		if err := h.CaughtUp(ctx, settleTime, "kafka"); err != nil {
-			return err
-		}
-		took := time.Since(begun)
-		counted, err := k.counted(k.pushed)
-		if err != nil {
-			return err
-		}
-		if counted != filled.Rows {
-			return fmt.Errorf("%d rows were accepted, the topic has %d", filled.Rows, counted)
-		}
-		rate = float64(counted) / took.Seconds()
-		return nil
-	})
-	return rate, err
+	return b.push(ctx, push{pusher: "kafka", env: env, count: func() (int64, error) { return k.counted(k.pushed) }}, rows)
 }
 
 // produceAgain produces what the pusher produced into an empty topic of the same kind.

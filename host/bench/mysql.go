@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-
-	"github.com/rivergate/rivergate/host/e2e/rig"
 )
 
 // mysqlVariable says where a server for measurements is; deploy/services sets it.
@@ -108,39 +106,14 @@ func (b *bench) pushToMySQL(ctx context.Context, db *sql.DB, dsn string, rows in
 		"PLUGIN_MYSQL_TABLE": pushedTable, "PLUGIN_MYSQL_CREATE_TABLE": "true",
 	}
 	maps.Copy(env, more)
-	err = b.withHost(ctx, env, func(h *rig.Host) error {
-		if err := h.Running(ctx, "mysql", 30*time.Second); err != nil {
-			return err
-		}
-		if err := h.PausePusher(ctx, "mysql"); err != nil {
-			return err
-		}
-		filled, err := b.fill(ctx, h, rows)
-		if err != nil {
-			return err
-		}
-		if err := flushed(ctx, db); err != nil { // the last run's writes are no part of this one
-			return err
-		}
-		begun := time.Now()
-		if err := h.ResumePusher(ctx, "mysql"); err != nil {
-			return err
-		}
-		if err := h.CaughtUp(ctx, settleTime, "mysql"); err != nil {
-			return err
-		}
-		took := time.Since(begun)
-		var counted int64
-		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+pushedTable).Scan(&counted); err != nil {
-			return fmt.Errorf("count: %w", err)
-		}
-		if counted != filled.Rows {
-			return fmt.Errorf("%d rows were accepted, the table has %d", filled.Rows, counted)
-		}
-		rate = float64(counted) / took.Seconds()
-		return nil
-	})
-	return rate, err
+	return b.push(ctx, push{
+		pusher: "mysql", env: env,
+		ready: func() error { return flushed(ctx, db) }, // the last run's writes are no part of this one
+		count: func() (counted int64, err error) {
+			err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+pushedTable).Scan(&counted)
+			return counted, err
+		},
+	}, rows)
 }
 
 // flushed waits until InnoDB has written what is dirty, so that one run does not pay for the one before.

@@ -11,8 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/rivergate/rivergate/host/e2e/rig"
 )
 
 // postgresVariable says where a server for measurements is; deploy/services sets it.
@@ -97,39 +95,19 @@ func (b *bench) pushToPostgres(ctx context.Context, conn *pgx.Conn, dsn string, 
 		"PLUGIN_POSTGRES_TABLE": pushedTable, "PLUGIN_POSTGRES_CREATE_TABLE": "true",
 	}
 	maps.Copy(env, more)
-	err = b.withHost(ctx, env, func(h *rig.Host) error {
-		if err := h.Running(ctx, "postgres", 30*time.Second); err != nil {
-			return err
-		}
-		if err := h.PausePusher(ctx, "postgres"); err != nil {
-			return err
-		}
-		filled, err := b.fill(ctx, h, rows)
-		if err != nil {
-			return err
-		}
-		if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil { // the last run's writes are no part of this one
-			return fmt.Errorf("checkpoint: %w", err)
-		}
-		begun := time.Now()
-		if err := h.ResumePusher(ctx, "postgres"); err != nil {
-			return err
-		}
-		if err := h.CaughtUp(ctx, settleTime, "postgres"); err != nil {
-			return err
-		}
-		took := time.Since(begun)
-		var counted int64
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM "+pushedTable).Scan(&counted); err != nil {
-			return fmt.Errorf("count: %w", err)
-		}
-		if counted != filled.Rows {
-			return fmt.Errorf("%d rows were accepted, the table has %d", filled.Rows, counted)
-		}
-		rate = float64(counted) / took.Seconds()
-		return nil
-	})
-	return rate, err
+	return b.push(ctx, push{
+		pusher: "postgres", env: env,
+		ready: func() error {
+			if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil { // the last run's writes are no part of this one
+				return fmt.Errorf("checkpoint: %w", err)
+			}
+			return nil
+		},
+		count: func() (counted int64, err error) {
+			err = conn.QueryRow(ctx, "SELECT count(*) FROM "+pushedTable).Scan(&counted)
+			return counted, err
+		},
+	}, rows)
 }
 
 // bareCopy copies the rows into an empty table of the same kind, keys included: chunk rows per statement, each statement
