@@ -65,6 +65,24 @@ func Replace(path string, text []byte) error {
 	return SyncFolder(filepath.Dir(path))
 }
 
+// File is what is used of an *os.File; a test gives one that fails.
+type File interface {
+	WriteAt(p []byte, off int64) (int, error)
+	Truncate(size int64) error
+	Sync() error
+	Stat() (fs.FileInfo, error)
+	Close() error
+}
+
+// Create opens a file, and makes it when it is not there. Its name is not durable yet.
+func Create(path string) (File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
 // ErrLocked: another process holds the lock.
 var ErrLocked = errors.New("is locked by another process")
 

@@ -4,63 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rivergate/rivergate/plugins/internal/trouble"
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 )
 
-// smallDisk is real files with room for so many bytes more, and a sync that may fail.
-type smallDisk struct {
-	mu       sync.Mutex
-	room     int
-	syncFail error
-}
-
-func (d *smallDisk) create(path string) (handle, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, err
-	}
-	return &smallFile{File: file, disk: d}, nil
-}
-
-type smallFile struct {
-	*os.File
-	disk *smallDisk
-}
-
-func (f *smallFile) WriteAt(p []byte, off int64) (int, error) {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	fits := min(len(p), f.disk.room)
-	n, err := f.File.WriteAt(p[:fits], off)
-	f.disk.room -= n
-	if err == nil && fits < len(p) {
-		err = syscall.ENOSPC
-	}
-	return n, err
-}
-
-func (f *smallFile) Sync() error {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	if err := f.disk.syncFail; err != nil {
-		f.disk.syncFail = nil
-		return err
-	}
-	return f.File.Sync()
-}
-
 func TestAFullDiskLeavesNoHalfLineAndIsRetried(t *testing.T) {
 	dir := t.TempDir()
 	h, f := start(t, map[string]any{"path": dir + "/{uuid}.jsonl"})
-	disk := &smallDisk{room: 300}
-	f.files.create = disk.create
+	disk := trouble.NewDisk(300)
+	f.files.create = disk.Create
 	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`), plugintest.FrameAt(3, "b", `{}`, `{}`, `{}`))
 	require.Len(t, outcomes, 4, "all or nothing")
@@ -69,7 +27,7 @@ func TestAFullDiskLeavesNoHalfLineAndIsRetried(t *testing.T) {
 		require.Equal(t, "disk_full", o.Code)
 	}
 	require.Equal(t, map[uint64]int{1: 1}, read(t, dir))
-	disk.room = 1 << 20
+	disk.Set(1<<20, nil)
 	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`), plugintest.FrameAt(3, "b", `{}`, `{}`, `{}`)))
 	requireOnce(t, read(t, dir), 1, 5)
 }
@@ -77,10 +35,10 @@ func TestAFullDiskLeavesNoHalfLineAndIsRetried(t *testing.T) {
 func TestASyncThatFailsTakesTheRowsBack(t *testing.T) {
 	dir := t.TempDir()
 	h, f := start(t, map[string]any{"path": dir + "/x.jsonl"})
-	disk := &smallDisk{room: 1 << 20}
-	f.files.create = disk.create
+	disk := trouble.NewDisk(1 << 20)
+	f.files.create = disk.Create
 	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
-	disk.syncFail = errors.New("input/output error")
+	disk.Set(1<<20, errors.New("input/output error"))
 	outcomes := h.Deliver(plugintest.FrameAt(2, "a", `{}`))
 	require.Len(t, outcomes, 1)
 	require.Equal(t, sdk.Retry, outcomes[0].Class)

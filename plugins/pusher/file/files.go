@@ -29,7 +29,7 @@ type files struct {
 	rotateSize     int64         // 0: never
 	rotateInterval time.Duration // 0: never
 	now            func() time.Time
-	create         func(path string) (handle, error)
+	create         func(path string) (durable.File, error)
 
 	open map[string]*list.Element // of *openFile, by path
 	used *list.List
@@ -37,33 +37,16 @@ type files struct {
 	torn map[string]int64
 }
 
-// handle is what is used of an *os.File.
-type handle interface {
-	WriteAt(p []byte, off int64) (int, error)
-	Truncate(size int64) error
-	Sync() error
-	Stat() (fs.FileInfo, error)
-	Close() error
-}
-
 type openFile struct {
 	path    string
-	handle  handle
+	handle  durable.File
 	size    int64
 	written time.Time // when it was last written to
 }
 
 func newFiles(limit int, rotateSize int64, rotateInterval time.Duration) *files {
-	return &files{limit: limit, rotateSize: rotateSize, rotateInterval: rotateInterval, now: time.Now, create: createFile,
+	return &files{limit: limit, rotateSize: rotateSize, rotateInterval: rotateInterval, now: time.Now, create: durable.Create,
 		open: map[string]*list.Element{}, used: list.New(), torn: map[string]int64{}}
-}
-
-func createFile(path string) (handle, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, err
-	}
-	return file, nil
 }
 
 // get opens a file, or finds it open and still the one of that name.

@@ -46,7 +46,7 @@ func TestAParquetObjectIsReadByAnotherReader(t *testing.T) {
 	for _, compression := range []string{"auto", "none", "gzip", "zstd", "snappy"} {
 		s := newStore(t)
 		h := s.start(map[string]any{"format": "parquet", "compression": compression})
-		frame := plugintest.Indexed(frameAt(900, "a\"\n1", `{"b": 1.50,"a":1e400,"b":"\u0041 <é>"}`, `{}`), 3, protocol.NoIndex)
+		frame := plugintest.Indexed(plugintest.FrameAt(900, "a\"\n1", `{"b": 1.50,"a":1e400,"b":"\u0041 <é>"}`, `{}`), 3, protocol.NoIndex)
 		frame.OrgID, frame.RequestID = 42, "request-1"
 		require.Empty(t, h.Deliver(frame))
 		s.emptied()
@@ -72,8 +72,8 @@ func TestMappedColumnsTakeTheirMembersAndARowThatDoesNotFitIsRejectedAlone(t *te
 		`{"odMeasured":"first","odMeasured":"last","inner":"text","flag":"false"}`,
 		`{"n":1.5}`,
 	}
-	outcomes := h.Deliver(frameAt(1, "a", rows...))
-	o := requireAll(t, outcomes, 2, sdk.Rejected, "column")
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", rows...))
+	o := plugintest.RequireAll(t, outcomes, 2, sdk.Rejected, "column")
 	require.Equal(t, []int{2, 4}, []int{outcomes[0].Row, outcomes[1].Row})
 	require.Contains(t, o.Message, `column time: the member "timeElapsed"`)
 	s.emptied()
@@ -85,7 +85,7 @@ func TestMappedColumnsTakeTheirMembersAndARowThatDoesNotFitIsRejectedAlone(t *te
 }
 
 func TestTheSameRowsMakeTheSameBytes(t *testing.T) {
-	f := plugintest.Indexed(frameAt(1, "a", `{"n":1}`, `{"n":2}`), 1, protocol.NoIndex)
+	f := plugintest.Indexed(plugintest.FrameAt(1, "a", `{"n":1}`, `{"n":2}`), 1, protocol.NoIndex)
 	for _, l := range []layout{{Format: parquetFormat, Compression: zstandard}, {Format: parquetFormat, Compression: snappyOnly, Columns: "n=n:bigint"},
 		{Format: jsonLines, Compression: gzipped}, {Format: jsonLines, Compression: zstandard}} {
 		var first []byte

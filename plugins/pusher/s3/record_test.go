@@ -40,9 +40,9 @@ func scanned(t testing.TB, text []byte) (frames []protocol.Frame, found scan) {
 }
 
 func someFrames() []protocol.Frame {
-	one := plugintest.Indexed(frameAt(1, "a", `{"n":1}`, `{}`), 7, protocol.NoIndex)
+	one := plugintest.Indexed(plugintest.FrameAt(1, "a", `{"n":1}`, `{}`), 7, protocol.NoIndex)
 	one.RequestID, one.OrgID = "request", 42
-	return []protocol.Frame{one, frameAt(3, "b", `{"text":"`+strings.Repeat("x", 2*windowSize)+`"}`), frameAt(4, "", `{"RGmarked":"RGrows"}`)}
+	return []protocol.Frame{one, plugintest.FrameAt(3, "b", `{"text":"`+strings.Repeat("x", 2*windowSize)+`"}`), plugintest.FrameAt(4, "", `{"RGmarked":"RGrows"}`)}
 }
 
 func TestRecordsAreReadBackAsTheyWereWritten(t *testing.T) {
@@ -55,7 +55,7 @@ func TestRecordsAreReadBackAsTheyWereWritten(t *testing.T) {
 }
 
 func TestAPartOfAFrameIsARecordOfItsOwn(t *testing.T) {
-	f := plugintest.Indexed(frameAt(10, "a", `{"n":1}`, `{"n":2}`, `{"n":3}`), 1, 2, 3)
+	f := plugintest.Indexed(plugintest.FrameAt(10, "a", `{"n":1}`, `{"n":2}`, `{"n":3}`), 1, 2, 3)
 	s := salt{}
 	got, _ := scanned(t, appendRecord(appendHeader(nil, s, time.Time{}), s, &f, 1, 3))
 	require.Len(t, got, 1)
@@ -66,7 +66,7 @@ func TestAPartOfAFrameIsARecordOfItsOwn(t *testing.T) {
 
 // Cut anywhere, a segment gives the records before, and is not damaged: a crash cuts.
 func TestATornEndIsNoDamage(t *testing.T) {
-	frames := []protocol.Frame{frameAt(1, "a", `{}`), frameAt(2, "b", `{"n":1}`)}
+	frames := []protocol.Frame{plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, "b", `{"n":1}`)}
 	text, _, ends := written(frames...)
 	for cut := headerSize; cut <= len(text); cut++ {
 		got, found := scanned(t, text[:cut])
@@ -84,7 +84,7 @@ func TestATornEndIsNoDamage(t *testing.T) {
 
 // A flipped bit before the last mark is damage, wherever; all records but the one that was hit are there. Behind it, nothing was acknowledged.
 func TestAFlippedBitIsDamageWhereRowsWereAcknowledged(t *testing.T) {
-	frames := []protocol.Frame{frameAt(1, "a", `{}`), frameAt(2, "b", `{"n":1}`), frameAt(3, "c", `{}`)}
+	frames := []protocol.Frame{plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, "b", `{"n":1}`), plugintest.FrameAt(3, "c", `{}`)}
 	text, _, ends := written(frames...)
 	for i := headerSize; i < len(text); i++ {
 		broken := bytes.Clone(text)
@@ -108,7 +108,7 @@ func TestAFlippedBitIsDamageWhereRowsWereAcknowledged(t *testing.T) {
 }
 
 func TestNothingOfAnotherSegmentIsBelieved(t *testing.T) {
-	text, _, _ := written(frameAt(1, "a", `{}`))
+	text, _, _ := written(plugintest.FrameAt(1, "a", `{}`))
 	other := appendHeader(nil, salt{9}, time.Time{})
 	got, found := scanned(t, append(other, text[headerSize:]...))
 	require.Empty(t, got)
@@ -117,7 +117,7 @@ func TestNothingOfAnotherSegmentIsBelieved(t *testing.T) {
 
 // Whatever a disk gives back: no panic, no endless loop, and every record that is believed lies within the file.
 func FuzzScanSegment(f *testing.F) {
-	text, s, _ := written(frameAt(1, "a", `{}`), frameAt(2, "b", `{"n":1}`))
+	text, s, _ := written(plugintest.FrameAt(1, "a", `{}`), plugintest.FrameAt(2, "b", `{"n":1}`))
 	f.Add(text)
 	f.Add(text[:len(text)-5])
 	f.Add(append(bytes.Clone(text), markMagic...))
@@ -140,7 +140,7 @@ func FuzzScanSegment(f *testing.F) {
 
 // A payload whose checksum is right may still be anything, as far as the reader knows.
 func FuzzParseRecord(f *testing.F) {
-	frame := plugintest.Indexed(frameAt(1, "a", `{}`, `{"n":1}`), 1, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(1, "a", `{}`, `{"n":1}`), 1, protocol.NoIndex)
 	f.Add(appendRecord(nil, salt{}, &frame, 0, 2)[recordHeadSize:])
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		frame, err := parseRecord(payload)

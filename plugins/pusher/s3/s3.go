@@ -13,6 +13,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
+	"github.com/rivergate/rivergate/plugins/internal/durable"
 	"github.com/rivergate/rivergate/plugins/internal/template"
 	"github.com/rivergate/rivergate/plugins/internal/tlsfiles"
 	"github.com/rivergate/rivergate/sdk"
@@ -75,7 +76,7 @@ func (s *S3) Open(_ context.Context, env sdk.Env) error {
 	s.keeper = newKeeper(s.folder, spoolOptions{
 		instance: s.instance, pathText: s.Path, rollSize: int64(s.RollSize), rollRows: s.RollRows, rollInterval: s.RollInterval,
 		layout: layout{Format: s.Format, Compression: s.Compression, Envelope: s.Envelope, Columns: s.Columns, EmptyAsNull: s.EmptyAsNull},
-		now:    time.Now, create: createFile,
+		now:    time.Now, create: durable.Create,
 	}, b, s.Uploads, env.Log)
 	s.keeper.start()
 	return nil

@@ -22,9 +22,9 @@ import (
 func TestEveryRowIsOneLineOfAnObjectInItsPartition(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"path": "lab/org={org}/{date}/{hour}/{uuid}/{instance}"})
-	frame := plugintest.Indexed(frameAt(900, "../a\"\n1", `{"b": 1.50,"a":1e400,"b":"\u0041 <é>"}`, "{\n \"k\": \"x y\",\r\n\t\"n\": [1, 2]\n}"), 3, protocol.NoIndex)
+	frame := plugintest.Indexed(plugintest.FrameAt(900, "../a\"\n1", `{"b": 1.50,"a":1e400,"b":"\u0041 <é>"}`, "{\n \"k\": \"x y\",\r\n\t\"n\": [1, 2]\n}"), 3, protocol.NoIndex)
 	frame.OrgID = 42
-	require.Empty(t, h.Deliver(frame, frameAt(7, "b", `{}`)))
+	require.Empty(t, h.Deliver(frame, plugintest.FrameAt(7, "b", `{}`)))
 	s.emptied()
 	keys := s.keys()
 	require.Len(t, keys, 2)
@@ -44,7 +44,7 @@ func TestEveryRowIsOneLineOfAnObjectInItsPartition(t *testing.T) {
 func TestWithoutAnEnvelopeALineIsTheClientsOwnBytes(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"envelope": false})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{"b": 1.50,"a":1e400}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{"b": 1.50,"a":1e400}`, `{}`)))
 	s.emptied()
 	require.Equal(t, []string{`{"b": 1.50,"a":1e400}`, `{}`}, lines(t, s.read(s.keys()[0])))
 }
@@ -53,7 +53,7 @@ func TestCompressedObjectsHoldTheSameLines(t *testing.T) {
 	for compression, ending := range map[string]string{"gzip": ".jsonl.gz", "zstd": ".jsonl.zst"} {
 		s := newStore(t)
 		h := s.start(map[string]any{"compression": compression})
-		require.Empty(t, h.Deliver(frameAt(1, "a", `{}`, `{}`)))
+		require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{}`)))
 		s.emptied()
 		require.True(t, strings.HasSuffix(s.keys()[0], ending), s.keys())
 		s.requireOnce(1, 2)
@@ -63,17 +63,17 @@ func TestCompressedObjectsHoldTheSameLines(t *testing.T) {
 func TestARowThatComesAgainIsInOneObject(t *testing.T) {
 	s := newStore(t)
 	h := s.start(nil)
-	first, second := frameAt(100, "a", `{}`, `{}`), frameAt(50, "b", `{}`)
+	first, second := plugintest.FrameAt(100, "a", `{}`, `{}`), plugintest.FrameAt(50, "b", `{}`)
 	require.Empty(t, h.Deliver(first))
 	require.Empty(t, h.Deliver(second), "a lower position is a row of its own")
-	requireAll(t, h.Deliver(first, second), 3, sdk.Duplicate, "duplicate")
+	plugintest.RequireAll(t, h.Deliver(first, second), 3, sdk.Duplicate, "duplicate")
 	s.emptied()
-	requireAll(t, h.Deliver(first), 2, sdk.Duplicate, "duplicate")
+	plugintest.RequireAll(t, h.Deliver(first), 2, sdk.Duplicate, "duplicate")
 	h.Drain()
 	h = s.start(nil)
-	requireAll(t, h.Deliver(second, first), 3, sdk.Duplicate, "duplicate")
-	outcomes := h.Deliver(frameAt(99, "a", `{}`, `{}`, `{}`, `{}`))
-	requireAll(t, outcomes, 2, sdk.Duplicate, "duplicate")
+	plugintest.RequireAll(t, h.Deliver(second, first), 3, sdk.Duplicate, "duplicate")
+	outcomes := h.Deliver(plugintest.FrameAt(99, "a", `{}`, `{}`, `{}`, `{}`))
+	plugintest.RequireAll(t, outcomes, 2, sdk.Duplicate, "duplicate")
 	require.Equal(t, []int{1, 2}, []int{outcomes[0].Row, outcomes[1].Row})
 	s.emptied()
 	require.Equal(t, map[uint64]int{50: 1, 99: 1, 100: 1, 101: 1, 102: 1}, s.counts())
@@ -91,7 +91,7 @@ func TestSegmentsRollBySizeByRowsAndByAge(t *testing.T) {
 			s := newStore(t)
 			h := s.start(c.config)
 			for p := range uint64(20) {
-				require.Empty(t, h.Deliver(frameAt(p+1, "a", `{"text":"`+strings.Repeat("x", 900)+`"}`)))
+				require.Empty(t, h.Deliver(plugintest.FrameAt(p+1, "a", `{"text":"`+strings.Repeat("x", 900)+`"}`)))
 			}
 			h.Drain() // what is not full yet goes now
 			s.emptied()
@@ -103,7 +103,7 @@ func TestSegmentsRollBySizeByRowsAndByAge(t *testing.T) {
 		s := newStore(t)
 		h := s.start(map[string]any{"roll_interval": "50ms"})
 		for p := range uint64(3) {
-			require.Empty(t, h.Deliver(frameAt(p+1, "a", `{}`)))
+			require.Empty(t, h.Deliver(plugintest.FrameAt(p+1, "a", `{}`)))
 			s.emptied()
 			require.Len(t, s.keys(), int(p+1))
 		}
@@ -113,8 +113,8 @@ func TestSegmentsRollBySizeByRowsAndByAge(t *testing.T) {
 func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"max_row": "100"})
-	outcomes := h.Deliver(frameAt(1, "a", `{}`, `{"text":"`+strings.Repeat("x", 100)+`"}`, `{}`))
-	o := requireAll(t, outcomes, 1, sdk.Rejected, "too_large")
+	outcomes := h.Deliver(plugintest.FrameAt(1, "a", `{}`, `{"text":"`+strings.Repeat("x", 100)+`"}`, `{}`))
+	o := plugintest.RequireAll(t, outcomes, 1, sdk.Rejected, "too_large")
 	require.Equal(t, 1, o.Row)
 	require.Contains(t, o.Message, "MAX_ROW")
 	s.emptied()
@@ -124,8 +124,8 @@ func TestARowThatIsTooLargeIsRejectedAlone(t *testing.T) {
 func TestAKeyThatWouldBeTooLongIsTheRowsOwn(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"path": strings.Repeat("{uuid}/", 10) + "x"})
-	outcomes := h.Deliver(frameAt(1, strings.Repeat("a", 100), `{}`), frameAt(2, "b", `{}`))
-	o := requireAll(t, outcomes, 1, sdk.Rejected, "key_too_long")
+	outcomes := h.Deliver(plugintest.FrameAt(1, strings.Repeat("a", 100), `{}`), plugintest.FrameAt(2, "b", `{}`))
+	o := plugintest.RequireAll(t, outcomes, 1, sdk.Rejected, "key_too_long")
 	require.EqualValues(t, 1, o.Position)
 	s.emptied()
 	require.Equal(t, map[uint64]int{2: 1}, s.counts())
@@ -134,7 +134,7 @@ func TestAKeyThatWouldBeTooLongIsTheRowsOwn(t *testing.T) {
 func TestAServerThatIsDownIsNoConfigurationProblemAndTheSpoolTakesRows(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"url": "http://127.0.0.1:1", "spool_max": "64KiB", "roll_size": "1KiB"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	require.ErrorContains(t, h.Health(), "127.0.0.1:1")
 	var outcomes []protocol.Outcome
@@ -142,9 +142,9 @@ func TestAServerThatIsDownIsNoConfigurationProblemAndTheSpoolTakesRows(t *testin
 	for len(outcomes) == 0 {
 		require.Less(t, last, uint64(200), "the spool takes more than SPOOL_MAX")
 		last++
-		outcomes = h.Deliver(frameAt(last, "a", `{"text":"`+strings.Repeat("x", 1000)+`"}`))
+		outcomes = h.Deliver(plugintest.FrameAt(last, "a", `{"text":"`+strings.Repeat("x", 1000)+`"}`))
 	}
-	o := requireAll(t, outcomes, 1, sdk.Retry, "connection")
+	o := plugintest.RequireAll(t, outcomes, 1, sdk.Retry, "connection")
 	require.Contains(t, o.Message, "SPOOL_MAX")
 	require.Contains(t, o.Message, "127.0.0.1:1")
 	h.Drain()
@@ -154,16 +154,16 @@ func TestAServerThatIsDownIsNoConfigurationProblemAndTheSpoolTakesRows(t *testin
 	s.emptied()
 	require.NoError(t, h.Health())
 	s.requireOnce(1, last-1)
-	require.Empty(t, h.Deliver(frameAt(last, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(last, "a", `{}`)))
 }
 
 func TestAServerThatIsKilledGetsEverythingWhenItIsBack(t *testing.T) {
 	s := newStore(t)
 	h := s.start(nil)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	s.emptied()
 	trouble.Service(t, "kill", "s3")
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`, `{}`)), "the spool has them")
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`)), "the spool has them")
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	trouble.Service(t, "revive", "s3")
 	s.emptied()
@@ -176,10 +176,10 @@ func TestAnAnswerThatIsLostMakesNoSecondObject(t *testing.T) {
 	s := newStore(t)
 	proxy := trouble.NewProxy(t, s.address)
 	h := s.start(map[string]any{"url": "http://" + proxy.Address, "upload_timeout": "300ms", "request_timeout": "300ms"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	s.emptied()
 	proxy.Stall()
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`, `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`, `{}`)))
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	require.ErrorContains(t, h.Health(), "UPLOAD_TIMEOUT")
 	require.Eventually(t, func() bool { return len(s.keys()) == 2 }, plugintest.Timeout, 5*time.Millisecond, "the server has it")
@@ -196,7 +196,7 @@ func TestConnectionsThatAreCutAreMadeAnew(t *testing.T) {
 	proxy := trouble.NewProxy(t, s.address)
 	h := s.start(map[string]any{"url": "http://" + proxy.Address})
 	for p := range uint64(10) {
-		require.Empty(t, h.Deliver(frameAt(p+1, "a", `{}`)))
+		require.Empty(t, h.Deliver(plugintest.FrameAt(p+1, "a", `{}`)))
 		proxy.Cut()
 	}
 	s.emptied()
@@ -218,14 +218,14 @@ func TestWrongCredentialsAreSaidAtStartAndRowsWaitForRightOnes(t *testing.T) {
 		require.Contains(t, said, s.bucket)
 		require.Contains(t, said, "SECRET_KEY")
 		require.NotContains(t, said, "hunter2")
-		require.Empty(t, h.Deliver(frameAt(1, "a", `{"text":"`+strings.Repeat("x", 900)+`"}`)))
-		o := requireAll(t, h.Deliver(frameAt(2, "a", `{"text":"`+strings.Repeat("x", 900)+`"}`)), 1, sdk.Unauthenticated, code)
+		require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{"text":"`+strings.Repeat("x", 900)+`"}`)))
+		o := plugintest.RequireAll(t, h.Deliver(plugintest.FrameAt(2, "a", `{"text":"`+strings.Repeat("x", 900)+`"}`)), 1, sdk.Unauthenticated, code)
 		require.NotContains(t, o.Message, "hunter2")
 		h.Drain()
 		delete(config, "secret_key")
 		delete(config, "access_key")
 		h = s.start(config)
-		require.Eventually(t, func() bool { return h.Health() == nil && len(h.Deliver(frameAt(2, "a", `{}`))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return h.Health() == nil && len(h.Deliver(plugintest.FrameAt(2, "a", `{}`))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
 		h.Drain()
 	}
 }
@@ -239,7 +239,7 @@ func TestCredentialsOfAFileAreReadAgainWhenTheyAreRefused(t *testing.T) {
 	}
 	write("former-hunter2")
 	h := s.start(map[string]any{"access_key": "", "secret_key": "", "credentials_file": file, "profile": "lab"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	require.ErrorContains(t, h.Health(), "CREDENTIALS_FILE")
 	require.NotContains(t, h.Health().Error(), "hunter2")
@@ -256,7 +256,7 @@ func TestABucketThatIsNotThereIsSaidBeforeRowsCome(t *testing.T) {
 	for _, part := range []string{s.address, s.bucket + "-other", "create the bucket, or mend BUCKET"} {
 		require.Contains(t, said, part)
 	}
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.NoError(t, s.MakeBucket(t.Context(), s.bucket+"-other", minio.MakeBucketOptions{}))
 	s.emptied()
 	require.Eventually(t, func() bool { return h.Health() == nil }, plugintest.Timeout, 5*time.Millisecond)
@@ -265,7 +265,7 @@ func TestABucketThatIsNotThereIsSaidBeforeRowsCome(t *testing.T) {
 func TestTheProbeLeavesNothing(t *testing.T) {
 	s := newStore(t)
 	h := s.start(nil)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	s.emptied()
 	h.Drain()
 	for u := range s.ListIncompleteUploads(t.Context(), s.bucket, "", true) {
@@ -279,7 +279,7 @@ func TestTheProbeLeavesNothing(t *testing.T) {
 func TestNothingGoesToAServerThatDoesNotSayThatItEncrypts(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"encryption": "s3"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	require.ErrorContains(t, h.Health(), "ENCRYPTION")
 	require.Empty(t, s.keys())
@@ -295,7 +295,7 @@ func TestTLSWithTheAuthoritysFile(t *testing.T) {
 	h := s.start(map[string]any{"url": "https://" + proxy.Address})
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	require.ErrorContains(t, h.Health(), "CA_FILE")
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	h.Drain()
 	s.start(map[string]any{"url": "https://" + proxy.Address, "ca_file": ca})
 	s.emptied()
@@ -306,11 +306,11 @@ func TestTLSWithTheAuthoritysFile(t *testing.T) {
 func TestANewConfigurationDoesNotChangeWhatIsSealed(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"url": "http://127.0.0.1:1", "path": "old/{org}", "compression": "gzip"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond)
 	h.Drain()
 	h = s.start(map[string]any{"path": "new/{org}"})
-	require.Empty(t, h.Deliver(frameAt(2, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(2, "a", `{}`)))
 	s.emptied()
 	keys := strings.Join(s.keys(), "\n")
 	require.Regexp(t, regexp.MustCompile(`^new/1/\S*\.jsonl\nold/1/\S*\.jsonl\.gz$`), keys)
@@ -320,13 +320,13 @@ func TestANewConfigurationDoesNotChangeWhatIsSealed(t *testing.T) {
 func TestASecondProcessWaitsForTheFirst(t *testing.T) {
 	s := newStore(t)
 	first := s.start(nil)
-	require.Empty(t, first.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, first.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	second := plugintest.Connect(t, plugin)
 	require.Empty(t, second.Configure(s.config(nil)))
 	require.NoError(t, second.Health(), "an upgrade is not ill")
 	first.Drain()
 	second.Reopen()
-	require.Eventually(t, func() bool { return len(second.Deliver(frameAt(2, "a", `{}`))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(second.Deliver(plugintest.FrameAt(2, "a", `{}`))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
 	s.emptied()
 	s.requireOnce(1, 2)
 }
@@ -336,7 +336,7 @@ func TestManyPartitionsOfOneSegment(t *testing.T) {
 	h := s.start(map[string]any{"path": "{uuid}"})
 	var frames []protocol.Frame
 	for p := range uint64(100) {
-		frames = append(frames, frameAt(2*p+1, fmt.Sprintf("u%d", p%50), `{}`, `{}`))
+		frames = append(frames, plugintest.FrameAt(2*p+1, fmt.Sprintf("u%d", p%50), `{}`, `{}`))
 	}
 	require.Empty(t, h.Deliver(frames...))
 	s.emptied()
@@ -349,7 +349,7 @@ func TestAnObjectThatIsTooLargeForMemoryGoesByAFileThatIsRemoved(t *testing.T) {
 	h := s.start(map[string]any{"roll_interval": "1h"})
 	row := `{"text":"` + strings.Repeat("x", 2<<20) + `"}`
 	for p := range uint64(10) {
-		require.Empty(t, h.Deliver(frameAt(p+1, "a", row)))
+		require.Empty(t, h.Deliver(plugintest.FrameAt(p+1, "a", row)))
 	}
 	h.Drain()
 	require.Len(t, s.keys(), 1)
@@ -415,7 +415,7 @@ func TestCloseGivesUpInTimeAndKeepsTheRows(t *testing.T) {
 	s := newStore(t)
 	proxy := trouble.NewProxy(t, s.address)
 	p := s.instance(map[string]any{"url": "http://" + proxy.Address, "roll_interval": "1h"})
-	require.Empty(t, p.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, p.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	require.Eventually(t, func() bool { return p.Health() == nil }, plugintest.Timeout, 5*time.Millisecond)
 	proxy.Stall()
 	ctx, cancel := context.WithTimeout(t.Context(), closeMargin+100*time.Millisecond)

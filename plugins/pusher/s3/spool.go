@@ -63,23 +63,7 @@ type spoolOptions struct {
 	rollRows     int64
 	rollInterval time.Duration
 	now          func() time.Time
-	create       func(path string) (handle, error)
-}
-
-// handle is what is used of an *os.File.
-type handle interface {
-	WriteAt(p []byte, off int64) (int, error)
-	Truncate(size int64) error
-	Sync() error
-	Close() error
-}
-
-func createFile(path string) (handle, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, err
-	}
-	return file, nil
+	create       func(path string) (durable.File, error)
 }
 
 type segment struct {
@@ -93,7 +77,7 @@ type segment struct {
 	tally   tally
 	born    time.Time
 	damaged bool
-	file    handle // nil after a failure: what is behind size is cut off before the next row
+	file    durable.File // nil after a failure: what is behind size is cut off before the next row
 }
 
 const (
@@ -393,7 +377,7 @@ func (s *spool) write(g *group) (sealed bool, err error) {
 }
 
 // writeAll writes the text, or takes it back.
-func writeAll(file handle, text []byte, at int64) bool {
+func writeAll(file durable.File, text []byte, at int64) bool {
 	if _, err := file.WriteAt(text, at); err != nil {
 		_ = file.Truncate(at) // half a mark is none
 		return false

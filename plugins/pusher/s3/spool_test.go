@@ -4,13 +4,13 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rivergate/rivergate/plugins/internal/trouble"
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 )
@@ -29,7 +29,7 @@ func (s *store) left(positions ...uint64) string {
 	s.t.Helper()
 	p := s.instance(down(nil))
 	for _, position := range positions {
-		require.Empty(s.t, p.Deliver(frameAt(position, "a", `{"n":1}`)))
+		require.Empty(s.t, p.Deliver(plugintest.FrameAt(position, "a", `{"n":1}`)))
 	}
 	p.abandon()
 	require.Len(s.t, s.segments(), 1)
@@ -77,13 +77,13 @@ func TestATornEndIsCutAtEveryByte(t *testing.T) {
 	require.NoError(t, err)
 	sum, _, err := parseHeader(whole)
 	require.NoError(t, err)
-	frame := frameAt(2, "a", `{"n":2}`)
+	frame := plugintest.FrameAt(2, "a", `{"n":2}`)
 	more := appendRecord(nil, sum, &frame, 0, 1)
 	for cut := range more {
 		require.NoError(t, os.WriteFile(path, append(whole[:len(whole):len(whole)], more[:cut]...), 0o640))
 		p := s.instance(down(nil))
 		require.Empty(t, p.Deliver(frame), "cut at %d", cut)
-		requireAll(t, p.Deliver(frameAt(1, "a", `{"n":1}`), frame), 2, sdk.Duplicate, "duplicate")
+		plugintest.RequireAll(t, p.Deliver(plugintest.FrameAt(1, "a", `{"n":1}`), frame), 2, sdk.Duplicate, "duplicate")
 		require.NoError(t, p.spool.damage())
 		p.abandon()
 	}
@@ -112,14 +112,14 @@ func TestDamageIsSaidAndTheRestArrives(t *testing.T) {
 	require.Eventually(t, func() bool { return h.Health() != nil }, plugintest.Timeout, 5*time.Millisecond, "also after a restart")
 	require.NoError(t, os.Remove(aside))
 	require.Eventually(t, func() bool { return h.Health() == nil }, plugintest.Timeout, 5*time.Millisecond)
-	require.Empty(t, h.Deliver(frameAt(4, "a", `{}`)), "life goes on")
+	require.Empty(t, h.Deliver(plugintest.FrameAt(4, "a", `{}`)), "life goes on")
 }
 
 func TestDamageOfASealedSegmentIsSaidAndDoesNotShrinkAnObjectThatIsThere(t *testing.T) {
 	s := newStore(t)
 	p := s.instance(down(nil))
-	require.Empty(t, p.Deliver(frameAt(1, "a", `{}`)))
-	require.Empty(t, p.Deliver(frameAt(2, "a", `{}`)))
+	require.Empty(t, p.Deliver(plugintest.FrameAt(1, "a", `{}`)))
+	require.Empty(t, p.Deliver(plugintest.FrameAt(2, "a", `{}`)))
 	p.Drain()
 	path := s.segments()[0]
 	text, err := os.ReadFile(path)
@@ -143,7 +143,7 @@ func TestDamageOfASealedSegmentIsSaidAndDoesNotShrinkAnObjectThatIsThere(t *test
 func TestASegmentMayBeSettledTwice(t *testing.T) {
 	s := newStore(t)
 	p := s.instance(down(map[string]any{"path": "old"}))
-	require.Empty(t, p.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, p.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	p.Drain()
 	path := s.segments()[0]
 	text, err := os.ReadFile(path)
@@ -161,14 +161,14 @@ func TestASegmentMayBeSettledTwice(t *testing.T) {
 	// The segment was removed, its cut not yet.
 	require.NoError(t, os.WriteFile(cutPath, cutText, 0o640))
 	h := s.start(nil)
-	requireAll(t, h.Deliver(frameAt(1, "a", `{}`)), 1, sdk.Duplicate, "duplicate")
+	plugintest.RequireAll(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)), 1, sdk.Duplicate, "duplicate")
 	require.NoFileExists(t, cutPath)
 }
 
 func TestASpoolWhosePositionsAreDamagedPutsNothingTwice(t *testing.T) {
 	s := newStore(t)
 	h := s.start(nil)
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	s.emptied()
 	h.Drain()
 	path := s.dir + "/" + plugintest.Instance + "/positions"
@@ -177,77 +177,29 @@ func TestASpoolWhosePositionsAreDamagedPutsNothingTwice(t *testing.T) {
 	text[len(positionsTitle)] ^= 1
 	require.NoError(t, os.WriteFile(path, text, 0o640))
 	h = s.start(nil)
-	o := requireAll(t, h.Deliver(frameAt(1, "a", `{}`)), 1, sdk.Retry, "spool")
+	o := plugintest.RequireAll(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)), 1, sdk.Retry, "spool")
 	require.Contains(t, o.Message, "positions")
 	require.Error(t, h.Health())
 	text[len(positionsTitle)] ^= 1
 	require.NoError(t, os.WriteFile(path, text, 0o640))
 	require.Eventually(t, func() bool { return h.Health() == nil }, plugintest.Timeout, 5*time.Millisecond)
-	requireAll(t, h.Deliver(frameAt(1, "a", `{}`)), 1, sdk.Duplicate, "duplicate")
-}
-
-// smallDisk is real files with room for so many bytes more, and a sync that may fail.
-type smallDisk struct {
-	mu       sync.Mutex
-	room     int
-	syncFail error
-}
-
-func (d *smallDisk) create(path string) (handle, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, err
-	}
-	return &smallFile{File: file, disk: d}, nil
-}
-
-func (d *smallDisk) set(room int, syncFail error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.room, d.syncFail = room, syncFail
-}
-
-type smallFile struct {
-	*os.File
-	disk *smallDisk
-}
-
-func (f *smallFile) WriteAt(p []byte, off int64) (int, error) {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	fits := min(len(p), f.disk.room)
-	n, err := f.File.WriteAt(p[:fits], off)
-	f.disk.room -= n
-	if err == nil && fits < len(p) {
-		err = syscall.ENOSPC
-	}
-	return n, err
-}
-
-func (f *smallFile) Sync() error {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	if err := f.disk.syncFail; err != nil {
-		f.disk.syncFail = nil
-		return err
-	}
-	return f.File.Sync()
+	plugintest.RequireAll(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)), 1, sdk.Duplicate, "duplicate")
 }
 
 func TestAFullDiskAndAFailedSyncTakeTheWholeBatchBack(t *testing.T) {
 	s := newStore(t)
 	p := s.instance(map[string]any{"roll_interval": "1h"})
 	<-p.ready
-	disk := &smallDisk{room: 1 << 20}
-	p.spool.opts.create = disk.create
-	require.Empty(t, p.Deliver(frameAt(1, "a", `{}`)))
-	disk.set(100, nil)
-	o := requireAll(t, p.Deliver(frameAt(2, "a", `{}`), frameAt(3, "b", `{"text":"`+strings.Repeat("x", 200)+`"}`)), 2, sdk.Retry, "disk_full")
+	disk := trouble.NewDisk(1 << 20)
+	p.spool.opts.create = disk.Create
+	require.Empty(t, p.Deliver(plugintest.FrameAt(1, "a", `{}`)))
+	disk.Set(100, nil)
+	o := plugintest.RequireAll(t, p.Deliver(plugintest.FrameAt(2, "a", `{}`), plugintest.FrameAt(3, "b", `{"text":"`+strings.Repeat("x", 200)+`"}`)), 2, sdk.Retry, "disk_full")
 	require.Contains(t, o.Message, "SPOOL_DIR")
-	disk.set(1<<20, errors.New("input/output error"))
-	requireAll(t, p.Deliver(frameAt(2, "a", `{}`)), 1, sdk.Retry, "spool")
-	disk.set(1<<20, nil)
-	require.Empty(t, p.Deliver(frameAt(2, "a", `{}`), frameAt(3, "b", `{}`)))
+	disk.Set(1<<20, errors.New("input/output error"))
+	plugintest.RequireAll(t, p.Deliver(plugintest.FrameAt(2, "a", `{}`)), 1, sdk.Retry, "spool")
+	disk.Set(1<<20, nil)
+	require.Empty(t, p.Deliver(plugintest.FrameAt(2, "a", `{}`), plugintest.FrameAt(3, "b", `{}`)))
 	p.Drain()
 	s.requireOnce(1, 3)
 }
@@ -260,7 +212,7 @@ func TestAFullFileSystemIsSurvived(t *testing.T) {
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(s.dir, 0)) })
 	h := s.start(map[string]any{"roll_size": "1KiB", "roll_interval": "1h"})
-	require.Empty(t, h.Deliver(frameAt(1, "a", `{}`)))
+	require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
 	ballast := s.dir + "/ballast"
 	require.ErrorIs(t, os.WriteFile(ballast, make([]byte, 1<<20), 0o640), syscall.ENOSPC)
 	rows := make([]string, 100)
@@ -268,10 +220,10 @@ func TestAFullFileSystemIsSurvived(t *testing.T) {
 		rows[i] = `{"text":"` + strings.Repeat("x", 100) + `"}`
 	}
 	for range 3 {
-		require.Len(t, h.Deliver(frameAt(2, "b", rows...)), len(rows))
+		require.Len(t, h.Deliver(plugintest.FrameAt(2, "b", rows...)), len(rows))
 	}
 	require.NoError(t, os.Remove(ballast))
-	require.Eventually(t, func() bool { return len(h.Deliver(frameAt(2, "b", rows...))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.Deliver(plugintest.FrameAt(2, "b", rows...))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
 	h.Drain()
 	s.emptied()
 	s.requireOnce(1, 101)

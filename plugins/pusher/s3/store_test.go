@@ -23,9 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
-	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -152,23 +150,6 @@ func (s *store) requireOnce(first, last uint64) {
 		require.Equal(s.t, 1, counts[p], "position %d", p)
 	}
 	require.Len(s.t, counts, int(last-first+1))
-}
-
-func frameAt(position uint64, uuid string, rows ...string) protocol.Frame {
-	f := plugintest.Frame(uuid, rows...)
-	f.Position = position
-	return f
-}
-
-// requireAll fails unless every row has that outcome; it returns the first.
-func requireAll(t testing.TB, outcomes []protocol.Outcome, rows int, class sdk.Class, code string) protocol.Outcome {
-	t.Helper()
-	require.Len(t, outcomes, rows)
-	for _, o := range outcomes {
-		require.Equal(t, class, o.Class, "%+v", o)
-		require.Equal(t, code, o.Code, "%+v", o)
-	}
-	return outcomes[0]
 }
 
 func lines(t testing.TB, text []byte) (all []string) {
