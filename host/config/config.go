@@ -27,7 +27,7 @@ type Config struct {
 // Host is the host's own configuration. A variable is RIVERGATE_ and the config tag in upper case.
 type Host struct {
 	Listen          string          `config:"listen" default:"127.0.0.1:8080" doc:"Address and port of the HTTP API. An address that is not loopback needs RIVERGATE_TRUSTED_PROXIES." example:"127.0.0.1:9090"`
-	Targets         []string        `config:"targets" default:"gateway" doc:"Services that this host runs. This version has the gateway only."`
+	Targets         []string        `config:"targets" default:"gateway,storage" doc:"Services that this host runs: gateway, storage. A host that runs one of them listens on its own port unless RIVERGATE_LISTEN says otherwise: gateway 8001, storage 8002."`
 	DataDir         string          `config:"data_dir" default:"data" doc:"Folder for everything that must survive a restart: journal, cursors, dead letters. One host per folder."`
 	PluginDir       string          `config:"plugin_dir" default:"bin/plugins" doc:"Folder with the plugin binaries, rivergate-pusher-<name>."`
 	PluginMTLS      string          `config:"plugin_mtls" default:"auto" enum:"auto,on,off" doc:"Mutual TLS between host and plugins; auto: off on unix sockets, on for TCP."`
@@ -58,6 +58,19 @@ type Host struct {
 	SegmentBytes    settings.Bytes  `config:"journal_segment_bytes" default:"64MiB" min:"4KiB" max:"128MiB" doc:"Size of one segment file, at most a quarter of the journal. Space is given back in whole segments."`
 	IdempotencyTTL  time.Duration   `config:"idempotency_ttl" default:"24h" min:"1m" max:"720h" doc:"How long an Idempotency-Key is remembered, within the newest 500000."`
 	DeadLettersMax  settings.Bytes  `config:"dead_letters_max_bytes" default:"1GiB" min:"64KiB" doc:"Dead letters kept per pusher; when it is reached, that pusher waits and nothing is dropped."`
+	PublicURL       string          `config:"public_url" format:"uri" doc:"Address under which clients reach this host, for the URLs that it signs; by default that of the request." example:"https://gateway.example.org"`
+	StorageQuota    settings.Bytes  `config:"storage_quota" default:"10GiB" min:"0" doc:"Bytes that an organisation may keep, unless rivergate orgs set-quota says otherwise for it."`
+	StorageMaxFile  settings.Bytes  `config:"storage_max_file" default:"100MiB" min:"1KiB" doc:"Size of one file, at most."`
+	StorageBucket   string          `config:"storage_bucket" default:"rivergen-storage" doc:"Bucket in the s3:// addresses of a storage plugin that has none of its own."`
+	StorageSeal     string          `config:"storage_encryption" default:"host" enum:"host,backend,off" doc:"Who encrypts files at rest: the host, with a key per organisation; the backend, where it can; or nobody."`
+	MasterKey       settings.Secret `config:"master_key" doc:"Key that wraps the organisations' keys: 32 bytes, as base64 or hex. Without it and RIVERGATE_MASTER_KEY_FILE, a host that listens on loopback makes one, DATA_DIR/master.key."`
+	MasterKeyFile   string          `config:"master_key_file" doc:"File with the master key, readable by its owner only." example:"/etc/rivergate/master.key"`
+	StorageTypes    string          `config:"storage_content_types" default:"warn" enum:"warn,reject" doc:"What becomes of an upload whose bytes are of another type than it says: accepted with a warning, or refused with 415."`
+	StorageBlocked  []string        `config:"storage_blocked_types" doc:"Content types that no upload may have, as found in its bytes." example:"application/x-msdownload,application/x-executable"`
+	WarmAfterDays   int             `config:"storage_warm_after_days" default:"30" min:"1" doc:"Days without access after which a file moves to the warm tier."`
+	ColdAfterDays   int             `config:"storage_cold_after_days" default:"90" min:"1" doc:"Days without access after which a file moves to the cold tier."`
+	LifecycleEvery  time.Duration   `config:"storage_lifecycle_every" default:"1h" min:"1m" max:"168h" doc:"How often files are moved between tiers, and expired ones deleted."`
+	VectorsMemory   settings.Bytes  `config:"vectors_memory" default:"256MiB" min:"16MiB" doc:"Memory for the vectors of collections that are searched; those that were not used for longest leave it."`
 	LogLevel        string          `config:"log_level" default:"info" enum:"trace,debug,info,warn,error" doc:"Least level that is logged."`
 	LogFormat       string          `config:"log_format" default:"text" enum:"text,json" doc:"Form of the log, on standard error."`
 	ShutdownTimeout time.Duration   `config:"shutdown_timeout" default:"10s" min:"1s" max:"10m" doc:"Time for finishing in good order after SIGTERM or SIGINT. What is not finished by then is delivered after the next start."`

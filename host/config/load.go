@@ -85,10 +85,11 @@ func (l *loader) host(h *Host) {
 	}
 	for _, variable := range later {
 		if _, ok := env[variable]; ok {
-			l.problem(variable, "comes with a later version; this one has the gateway with its embedded parts only", "")
+			l.problem(variable, "comes with a later version; this one does without", "")
 			delete(env, variable)
 		}
 	}
+	env[hostPrefix+"LISTEN"] = listen(env)
 	found := settings.Decode(hostPrefix, env, h, settings.Leave(leave...))
 	l.problems = append(l.problems, found...)
 	if len(found) > 0 {
@@ -103,6 +104,7 @@ func (l *loader) host(h *Host) {
 	}
 	l.traces(h)
 	l.policy(h)
+	l.sealing(h)
 	if reason := trigger.CheckURL(h.ControlTower); h.ControlTower != "" && reason != "" {
 		l.problem(hostPrefix+"CONTROL_TOWER_URL", reason, "")
 	}
@@ -121,19 +123,6 @@ func (l *loader) host(h *Host) {
 func refuseAuth(value string) string {
 	if value == "jwt" || value == "apikey" {
 		return fmt.Sprintf("%s comes with a later version; this one has headers only: listen on loopback, or put an authenticating proxy in front and name it in RIVERGATE_TRUSTED_PROXIES", value)
-	}
-	return ""
-}
-
-func refuseTargets(value string) string {
-	for target := range strings.SplitSeq(value, ",") {
-		switch target = strings.TrimSpace(target); target {
-		case "", "gateway":
-		case "storage", "orchestration", "staging":
-			return target + " comes with a later version; this one has gateway only"
-		default:
-			return fmt.Sprintf("%q is no target; this version has gateway only", target)
-		}
 	}
 	return ""
 }
@@ -184,10 +173,10 @@ func URL(environ []string) string {
 	if url := env[hostPrefix+"URL"]; url != "" {
 		return url
 	}
-	listen := cmp.Or(env[hostPrefix+"LISTEN"], defaultListen)
-	host, port, err := net.SplitHostPort(listen)
+	address := listen(env)
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "http://" + listen
+		return "http://" + address
 	}
 	if address, err := netip.ParseAddr(host); host == "" || err == nil && address.IsUnspecified() {
 		host = "127.0.0.1"

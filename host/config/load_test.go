@@ -34,7 +34,7 @@ func TestAnEmptyEnvironmentGivesTheDefaults(t *testing.T) {
 	require.Empty(t, problems)
 	require.Equal(t, "127.0.0.1:8080", c.Listen)
 	require.Equal(t, "data", c.DataDir)
-	require.Equal(t, []string{"gateway"}, c.Targets)
+	require.Equal(t, []string{"gateway", "storage"}, c.Targets)
 	require.Equal(t, settings.Bytes(16<<20), c.GatewayMaxBody)
 	require.Equal(t, settings.Bytes(10<<30), c.JournalMaxBytes)
 	require.Equal(t, 24*time.Hour, c.IdempotencyTTL)
@@ -99,7 +99,9 @@ func TestOneProblemWithOneVariable(t *testing.T) {
 		"unknown name":           {[]string{"RIVERGATE_DATADIR=x"}, "RIVERGATE_DATADIR", "not a known setting", "RIVERGATE_DATA_DIR"},
 		"api keys":               {[]string{"RIVERGATE_AUTH=apikey"}, "RIVERGATE_AUTH", "later version", ""},
 		"unknown auth":           {[]string{"RIVERGATE_AUTH=basic"}, "RIVERGATE_AUTH", "headers", ""},
-		"another target":         {[]string{"RIVERGATE_TARGETS=gateway,storage"}, "RIVERGATE_TARGETS", "storage comes with a later version", ""},
+		"another target":         {[]string{"RIVERGATE_TARGETS=gateway,staging"}, "RIVERGATE_TARGETS", "staging comes with a later version", ""},
+		"two master keys":        {[]string{"RIVERGATE_MASTER_KEY=x", "RIVERGATE_MASTER_KEY_FILE=y"}, "RIVERGATE_MASTER_KEY_FILE", "only one", ""},
+		"no master key":          {[]string{"RIVERGATE_LISTEN=0.0.0.0:80", "RIVERGATE_TRUSTED_PROXIES=10.0.0.0/8", "RIVERGATE_TARGETS=storage"}, "RIVERGATE_MASTER_KEY", "openssl rand", ""},
 		"no target":              {[]string{"RIVERGATE_TARGETS=gatway"}, "RIVERGATE_TARGETS", "is no target", ""},
 		"no port":                {[]string{"RIVERGATE_LISTEN=localhost"}, "RIVERGATE_LISTEN", "not an address with a port", ""},
 		"port too high":          {[]string{"RIVERGATE_LISTEN=127.0.0.1:70000"}, "RIVERGATE_LISTEN", "port", ""},
@@ -278,4 +280,23 @@ func TestATransformIsReadFromItsVariables(t *testing.T) {
 
 	_, problems = load(t, "PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_SELECT=a,a", "PLUGIN_FILE_FILTER=row.", "PLUGIN_FILE_WINDOW=many")
 	require.Len(t, problems, 3, "all at once")
+}
+
+func TestAHostWithOneTargetHasItsOwnPort(t *testing.T) {
+	for targets, port := range map[string]string{"": "8080", "gateway": "8001", "storage": "8002", "gateway,storage": "8080"} {
+		config, problems := load(t, "RIVERGATE_TARGETS="+targets)
+		require.Empty(t, problems)
+		require.Equal(t, "127.0.0.1:"+port, config.Listen)
+		require.Equal(t, "http://127.0.0.1:"+port, URL([]string{"RIVERGATE_TARGETS=" + targets}))
+	}
+	config, _ := load(t, "RIVERGATE_TARGETS=storage", "RIVERGATE_LISTEN=127.0.0.1:9")
+	require.Equal(t, "127.0.0.1:9", config.Listen)
+}
+
+func TestAHostFromBeforeThereWasStorageGoesOnWithout(t *testing.T) {
+	config, problems := load(t, "RIVERGATE_LISTEN=0.0.0.0:80", "RIVERGATE_TRUSTED_PROXIES=10.0.0.0/8")
+	require.Empty(t, problems)
+	require.Equal(t, []string{"gateway"}, config.Targets)
+	require.Len(t, config.Warnings, 1)
+	require.Equal(t, "RIVERGATE_MASTER_KEY", config.Warnings[0].Variable)
 }

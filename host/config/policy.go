@@ -36,7 +36,7 @@ func (l *loader) trust(h *Host) {
 	settings.Decode(hostPrefix, l.env, &said, settings.LeaveUnknown()) // any text fits these
 	h.PluginPolicy, h.PluginLock, h.PluginKeys = said.Policy, said.Lock, said.Keys
 	switch {
-	case !server.IsLoopback(cmp.Or(l.env[hostPrefix+"LISTEN"], defaultListen)):
+	case !server.IsLoopback(listen(l.env)):
 		if h.PluginPolicy == pluginstore.PolicyAny {
 			h.PluginPolicy = pluginstore.PolicyLocked
 		}
