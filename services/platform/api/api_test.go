@@ -104,6 +104,50 @@ func TestACursorComesBackAsItWas(t *testing.T) {
 	require.Equal(t, Cursor{"a/b?c", 1000}, got)
 }
 
+func TestAParameterMayHoldSlashes(t *testing.T) {
+	app := fiber.New(fiber.Config{ErrorHandler: func(c *fiber.Ctx, err error) error { Fail(c.Context(), err); return nil }})
+	tell := func(which string) fiber.Handler {
+		return func(c *fiber.Ctx) error {
+			text, err := Rest(c)
+			if err != nil {
+				return err
+			}
+			return OK(c, which+" "+text, "Read")
+		}
+	}
+	routes := []Route{
+		{Method: "GET", Path: "/of/{id}/x/{name...}/about", Public: true, Handler: tell("about")},
+		{Method: "GET", Path: "/x/{name...}", Public: true, ID: "x", Handler: tell("x"), Params: struct {
+			Name string `path:"name"`
+		}{}},
+	}
+	Mount(app, routes, &Gate{}, NewAnswers(time.Hour))
+	ask := func(path string) (int, map[string]any) {
+		response, err := app.Test(httptest.NewRequest(http.MethodGet, path, nil), -1)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		var body map[string]any
+		require.NoError(t, json.NewDecoder(response.Body).Decode(&body))
+		return response.StatusCode, body
+	}
+	for path, want := range map[string]string{
+		"/x/plain": "x plain", "/x/a/b:c": "x a/b:c", "/x/A/B%2FC": "x A/B/C", "/x/a%253Ab": "x a%3Ab", "/x/a+b%20c": "x a+b c",
+		"/x/a//b": "x a//b", "/x/a/": "x a/", "/x/a//": "x a//", "/x/a%2F": "x a/", "/x/../y": "x ../y", "/x/%C3%A9": "x é",
+		"/of/1/x/a/b/about": "about a/b", "/of/1/x/about/about": "about about",
+	} {
+		status, body := ask(path)
+		require.Equal(t, 200, status, path)
+		require.Equal(t, want, body["data"], path)
+	}
+	for _, path := range []string{"/x/%FF", "/x/a%25zz%C3"} {
+		status, _ := ask(path)
+		require.Equal(t, 400, status, path)
+	}
+	document, err := Document(Info{Title: "t", Version: "1"}, routes[1:])
+	require.NoError(t, err)
+	require.Contains(t, string(document), `"/x/{name}"`)
+}
+
 func TestRequestIDsAreNeverMadeTwice(t *testing.T) {
 	ids := NewRequestIDs()
 	seen := map[string]bool{}

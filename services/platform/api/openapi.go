@@ -56,7 +56,7 @@ func Document(info Info, routes []Route) ([]byte, error) {
 }
 
 func describe(r *openapi31.Reflector, route *Route) error {
-	oc, err := r.NewOperationContext(route.Method, route.Path)
+	oc, err := r.NewOperationContext(route.Method, route.documentPath())
 	if err != nil {
 		return err
 	}

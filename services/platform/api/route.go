@@ -1,7 +1,10 @@
 package api
 
 import (
+	"net/url"
 	"regexp"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -9,7 +12,7 @@ import (
 // Route is one operation: what the router needs and what the OpenAPI document says, declared once.
 type Route struct {
 	Method  string
-	Path    string // parameters as {name}
+	Path    string // parameters as {name}; one of them as {name...}, which takes slashes too and is read with Rest
 	ID      string // operationId, unique
 	Tag     string
 	Summary string
@@ -40,10 +43,35 @@ type Answer struct {
 	About  string
 }
 
-var parameter = regexp.MustCompile(`\{(\w+)\}`)
+var (
+	parameter = regexp.MustCompile(`\{(\w+)\}`)
+	greedy    = regexp.MustCompile(`\{(\w+)\.\.\.\}`)
+)
 
 // FiberPath is the path as Fiber writes it.
-func (r *Route) FiberPath() string { return parameter.ReplaceAllString(r.Path, ":$1") }
+func (r *Route) FiberPath() string {
+	return parameter.ReplaceAllString(greedy.ReplaceAllLiteralString(r.Path, "+"), ":$1")
+}
+
+// documentPath is the path as OpenAPI writes it, which has no word for slashes in a parameter.
+func (r *Route) documentPath() string { return greedy.ReplaceAllString(r.Path, "{$1}") }
+
+// Rest returns the parameter {name...} of the route, percent-decoded once: /a/b%2Fc%253A/ gives "a/b/c%3A/". Errors: 400.
+func Rest(c *fiber.Ctx) (string, error) {
+	raw := c.Params("+")
+	if strings.HasSuffix(c.Route().Path, "+") { // Fiber cuts slashes off the end of a path, and here they are data
+		path := c.Path()
+		raw += path[len(strings.TrimRight(path, "/")):]
+	}
+	text, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", BadRequest("", "A %% in the path must be followed by two hexadecimal digits")
+	}
+	if !utf8.ValidString(text) {
+		return "", BadRequest("", "The path is not UTF-8")
+	}
+	return strings.Clone(text), nil // Fiber uses the memory of the path again
+}
 
 // Mount adds the routes to the router, with the caller and idempotency keys in front.
 func Mount(router fiber.Router, routes []Route, gate *Gate, answers *Answers) {
