@@ -23,7 +23,6 @@ import (
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/gateway"
 	"github.com/rivergate/rivergate/services/gateway/delivery"
-	"github.com/rivergate/rivergate/services/gateway/intake"
 	"github.com/rivergate/rivergate/services/gateway/journal"
 	"github.com/rivergate/rivergate/services/gateway/trigger"
 	"github.com/rivergate/rivergate/services/platform/database"
@@ -31,7 +30,7 @@ import (
 
 // node is a host that serves: its parts in the order in which they start. They end in the opposite order.
 //
-//	traces → database → journal → triggers → plugins (in parallel) → delivery → gateway → listener
+//	traces → database → plugins (in parallel) → journal → triggers → delivery → gateway → listener
 type node struct {
 	cfg   *config.Config
 	load  func(context.Context) (*config.Config, []settings.Problem) // reads the configuration again
@@ -72,28 +71,13 @@ func (n *node) open(ctx context.Context) (err error) {
 	if n.db, err = database.Open(ctx, filepath.Join(n.cfg.DataDir, "rivergate.db")); err != nil {
 		return err
 	}
-	highest, err := delivery.HighestPosition(ctx, n.db)
-	if err != nil {
-		return err
-	}
-	n.journal, err = journal.Open(journal.Options{
-		NotBelow: highest, // should the journal's folder be lost, new rows must not hide behind old cursors
-		Dir:      filepath.Join(n.cfg.DataDir, "journal"), MaxBytes: int64(n.cfg.JournalMaxBytes), SegmentBytes: int64(n.cfg.SegmentBytes),
-		KeyTTL: n.cfg.IdempotencyTTL, Log: n.log.Named("journal"), Registry: n.registry,
-	})
-	if err != nil {
-		return err
-	}
-	if err := n.openTriggers(); err != nil {
-		return err
-	}
 	verify, err := pluginstore.Verifier(ctx, n.cfg.PluginDir, n.cfg.LockFile(), n.cfg.Policy(), n.cfg.PluginKeys, n.log.Named("plugin"))
 	if err != nil {
 		return err
 	}
 	n.plugins, err = pluginhost.New(pluginhost.Options{
 		Dir: n.cfg.PluginDir, RunDir: filepath.Join(n.cfg.DataDir, "run"), MTLS: n.cfg.PluginMTLS, HostVersion: n.build.Version,
-		Triggers: n.triggers != nil, Verify: verify, Attach: n.cfg.Attached(), Wrap: n.cfg.Traced().Wrap(),
+		Triggers: n.cfg.ControlTower != "", Verify: verify, Attach: n.cfg.Attached(), Wrap: n.cfg.Traced().Wrap(),
 		StopTimeout: n.cfg.ShutdownTimeout, Log: n.log.Named("plugin"), Registry: n.registry,
 	})
 	if err != nil {
@@ -101,50 +85,24 @@ func (n *node) open(ctx context.Context) (err error) {
 	}
 	n.reloader = newReloader(n.cfg)
 	n.reloader.log, n.reloader.load, n.reloader.plugins = n.log.Named("reload"), n.load, n.plugins
-	options := delivery.Options{
-		Journal: n.journal, DB: n.db, Pushers: n.reloader.pushers(n.cfg.Instances), DeadLettersMaxBytes: int64(n.cfg.DeadLettersMax),
-		OrgMaxBacklog: n.cfg.OrgMaxBacklog, Log: n.log.Named("delivery"), Registry: n.registry, Tracer: n.traces.Tracer(),
+	if n.cfg.Runs(config.TargetGateway) {
+		if err := n.openGateway(ctx); err != nil {
+			return err
+		}
 	}
-	if n.triggers != nil {
-		options.Triggers = n.triggers
-	}
-	n.delivery, err = delivery.Open(ctx, options)
-	if err != nil {
-		return err
-	}
-	n.reloader.delivery = n.delivery
-	n.gateway, err = gateway.New(gateway.Options{
-		Journal: n.journal, Delivery: n.delivery, Plugins: pluginList{n.plugins, n.reloader}, Hold: n.cfg.GatewayHold, Tracer: n.traces.Tracer(),
-		Keys: keyRules[n.cfg.GatewayKeys], MaxRows: n.cfg.GatewayMaxRows, MaxBody: int64(n.cfg.GatewayMaxBody),
-		Log: n.log.Named("gateway"), Registry: n.registry,
-	})
-	if err != nil {
-		return err
-	}
-	n.server, err = server.New(server.Options{
+	options := server.Options{
 		Listen: n.cfg.Listen, Trusted: n.cfg.Networks(), InternalToken: n.cfg.InternalToken.Reveal(),
-		Routes: n.gateway.Routes(), Version: n.build.Version, Targets: n.cfg.Targets,
+		Version: n.build.Version, Targets: n.cfg.Targets,
 		IdempotencyTTL: n.cfg.IdempotencyTTL, ShutdownTimeout: n.cfg.ShutdownTimeout / 2,
-		Ready: n.notReady, Status: n.status, Hurry: n.gateway.Hurry,
+		Ready: n.notReady, Status: n.status,
 		Log: n.log.Named("http"), Gatherer: n.registry,
-	})
-	return err
-}
-
-// openTriggers makes the look-up of triggers, when there is a control tower.
-func (n *node) openTriggers() (err error) {
-	if n.cfg.ControlTower == "" {
-		return nil
 	}
-	n.triggers, err = trigger.New(trigger.Options{
-		URL: n.cfg.ControlTower, Token: n.cfg.TowerToken, Timeout: n.cfg.TowerTimeout, MissingFor: n.cfg.TowerMissingFor,
-		CacheBytes: int64(n.cfg.TowerCache), Software: "rivergate/" + n.build.Version, Registry: n.registry,
-	})
+	if n.gateway != nil {
+		options.Routes, options.Hurry = n.gateway.Routes(), n.gateway.Hurry
+	}
+	n.server, err = server.New(options)
 	return err
 }
-
-// keyRules are the words of RIVERGATE_GATEWAY_KEYS.
-var keyRules = map[string]intake.Keys{"warn": intake.KeysWarn, "strict": intake.KeysStrict, "off": intake.KeysOff}
 
 // reloadTime bounds a reload that a signal asked for: starting plugins, and draining their predecessors.
 const reloadTime = 2 * time.Minute
@@ -164,7 +122,9 @@ func (n *node) run(ctx context.Context, hangups <-chan os.Signal, listening func
 		}
 		return errors.Join(&problemsError{problems}, err)
 	}
-	n.startDelivery(ctx)
+	if n.delivery != nil {
+		n.startDelivery(ctx)
+	}
 	n.log.Info("listening", "address", listener.Addr().String(), "pushers", len(n.cfg.Instances), "data", n.cfg.DataDir, "version", n.build.Version)
 	listening(listener.Addr())
 	stop := context.AfterFunc(ctx, func() {
@@ -196,13 +156,6 @@ func (n *node) reloadOn(ctx context.Context, hangups <-chan os.Signal) (wait fun
 	return reloads.Wait
 }
 
-// startDelivery lets delivery run until close ends it.
-func (n *node) startDelivery(ctx context.Context) {
-	ctx, n.endDelivery = context.WithCancel(context.WithoutCancel(ctx))
-	n.delivered = make(chan error, 1)
-	go func() { n.delivered <- n.delivery.Run(ctx) }()
-}
-
 // beginStop makes the host not ready and starts the clock of stopping in good order.
 func (n *node) beginStop() {
 	n.stopOnce.Do(func() {
@@ -216,24 +169,8 @@ func (n *node) beginStop() {
 func (n *node) close(ctx context.Context) error {
 	n.beginStop()
 	ctx = context.WithoutCancel(ctx)
-	var errs []error
-	if n.gateway != nil {
-		errs = append(errs, n.gateway.Close())
-	}
-	deliveryEnds := n.delivered
-	if n.endDelivery != nil {
-		n.endDelivery()
-		// A quarter of the time is left for the plugins. Those that are stopped end the streams that still wait.
-		timer := time.NewTimer(time.Until(n.deadline) - n.cfg.ShutdownTimeout/4)
-		select {
-		case err := <-deliveryEnds:
-			errs, deliveryEnds = append(errs, err), nil
-		case <-timer.C:
-			n.cut = true
-			n.log.Warn("delivery does not end in time; what is in flight is sent again after the next start")
-		}
-		timer.Stop()
-	}
+	wait, err := n.endGateway()
+	errs := []error{err}
 	if n.plugins != nil {
 		within, cancel := context.WithDeadline(ctx, n.deadline)
 		if err := n.plugins.Stop(within); err != nil {
@@ -242,9 +179,7 @@ func (n *node) close(ctx context.Context) error {
 		}
 		cancel()
 	}
-	if deliveryEnds != nil {
-		errs = append(errs, <-deliveryEnds)
-	}
+	errs = append(errs, wait())
 	if n.triggers != nil {
 		n.triggers.Close()
 	}
@@ -269,6 +204,9 @@ func (n *node) notReady() []server.NotReady {
 	if n.stopping.Load() {
 		return []server.NotReady{{Part: "host", Reason: "stopping"}}
 	}
+	if n.journal == nil {
+		return nil
+	}
 	if s := n.journal.Stats(); !s.Writable {
 		return []server.NotReady{{Part: "journal", Reason: s.Reason}}
 	}
@@ -276,10 +214,13 @@ func (n *node) notReady() []server.NotReady {
 }
 
 func (n *node) status() server.Parts {
-	stats := n.journal.Stats()
-	parts := server.Parts{Plugins: map[string]server.PluginState{}, Journal: server.Journal{Bytes: stats.Bytes, Segments: stats.Segments}}
-	if !stats.Oldest.IsZero() {
-		parts.Journal.OldestAgeMS = time.Since(stats.Oldest).Milliseconds()
+	parts := server.Parts{Plugins: map[string]server.PluginState{}}
+	if n.journal != nil {
+		stats := n.journal.Stats()
+		parts.Journal = server.Journal{Bytes: stats.Bytes, Segments: stats.Segments}
+		if !stats.Oldest.IsZero() {
+			parts.Journal.OldestAgeMS = time.Since(stats.Oldest).Milliseconds()
+		}
 	}
 	for _, p := range n.plugins.Status() {
 		parts.Plugins[p.Name] = server.PluginState{Kind: string(p.Kind), State: string(p.State)}

@@ -26,7 +26,7 @@ type reloader struct {
 		Apply(ctx context.Context, list []pluginhost.Instance) (pluginhost.Changes, []settings.Problem)
 		Destination(name string) delivery.Destination
 	}
-	delivery interface {
+	delivery interface { // nil on a host without the gateway, which has no pushers
 		Apply(ctx context.Context, pushers []delivery.Pusher) (delivery.Changes, error)
 	}
 
@@ -72,7 +72,11 @@ func (r *reloader) reload(ctx context.Context) (gateway.Reloading, error) {
 	}
 	next := r.settle(cfg, replaced.Failed)
 	r.current = slices.Concat(next, going) // should the rest be cut short, another reload finds what is left to do
-	moved, err := r.delivery.Apply(ctx, r.pushers(next))
+	var moved delivery.Changes
+	var err error
+	if r.delivery != nil {
+		moved, err = r.delivery.Apply(ctx, r.pushers(next))
+	}
 	out.Failed = replaced.Failed
 	if err != nil {
 		left := notIn(names(next), moved.Started, moved.Changed, moved.Unchanged)

@@ -50,6 +50,12 @@ func Load(environ []string) (*Config, []settings.Problem) {
 	}
 	l.pluginDir = config.PluginDir
 	config.Instances = l.instances()
+	if config.Targets != nil && !config.Runs(TargetGateway) {
+		for _, in := range config.Instances {
+			l.warn(in.Prefix+"ENABLED", "has no effect: RIVERGATE_TARGETS does not name the gateway, which runs the pushers", "")
+		}
+		config.Instances = nil
+	}
 	l.debugging(config)
 	config.Warnings = l.warnings
 	slices.SortStableFunc(l.problems, func(a, b settings.Problem) int { return strings.Compare(a.Variable, b.Variable) })
