@@ -46,7 +46,7 @@ func ReadInto(c *fiber.Ctx, dst []byte, limit int64) ([]byte, error) {
 			return dst, TooLarge(limit)
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && len(dst)-start >= request.Header.ContentLength():
 			request.ResetBody() // done with the stream: Drain must not read from it again
 			return dst, nil
 		case err != nil:

@@ -40,6 +40,14 @@ type Details struct {
 	Line   int          `json:"line,omitempty" description:"Line of the body, from 1."`
 	Column int          `json:"column,omitempty" description:"Byte in the line, from 1."`
 	Offset *int         `json:"offset,omitempty" description:"Byte of the body, from 0."`
+	Quota  *Quota       `json:"quota,omitempty" description:"With 413: what the organisation may keep, in bytes."`
+}
+
+// Quota says why there is no room: Used holds what is reserved, too.
+type Quota struct {
+	Limit     int64 `json:"limit" required:"true"`
+	Used      int64 `json:"used" required:"true"`
+	Requested int64 `json:"requested" required:"true"`
 }
 
 // FieldError is one mistake in one field.
@@ -90,6 +98,11 @@ func Unauthorized(format string, args ...any) *Error {
 	return &Error{Status: http.StatusUnauthorized, Message: fmt.Sprintf(format, args...)}
 }
 
+// Forbidden: the caller may not do that (403).
+func Forbidden(format string, args ...any) *Error {
+	return &Error{Status: http.StatusForbidden, Message: fmt.Sprintf(format, args...)}
+}
+
 // NotFound: there is no such thing, or it belongs to another org (404).
 func NotFound(format string, args ...any) *Error {
 	return &Error{Status: http.StatusNotFound, Message: fmt.Sprintf(format, args...)}
@@ -103,6 +116,11 @@ func Conflict(format string, args ...any) *Error {
 // Gone: it was there (410).
 func Gone(format string, args ...any) *Error {
 	return &Error{Status: http.StatusGone, Message: fmt.Sprintf(format, args...)}
+}
+
+// PreconditionFailed: the thing is not in the state that the client's condition names (412).
+func PreconditionFailed(header, format string, args ...any) *Error {
+	return withField(http.StatusPreconditionFailed, header, format, args...)
 }
 
 // TooLarge: the body is over its limit, bytes (413).

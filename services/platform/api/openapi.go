@@ -56,7 +56,7 @@ func Document(info Info, routes []Route) ([]byte, error) {
 }
 
 func describe(r *openapi31.Reflector, route *Route) error {
-	oc, err := r.NewOperationContext(route.Method, route.documentPath())
+	oc, err := r.NewOperationContext(route.Method, route.OpenAPIPath())
 	if err != nil {
 		return err
 	}
@@ -76,6 +76,9 @@ func describe(r *openapi31.Reflector, route *Route) error {
 	}
 	if route.Body != nil {
 		oc.AddReqStructure(route.Body, openapi.WithContentType(JSON))
+	}
+	if route.Form != nil {
+		oc.AddReqStructure(route.Form, openapi.WithContentType("multipart/form-data"))
 	}
 	for _, mediaType := range route.Bodies {
 		oc.AddReqStructure(nil, openapi.WithContentType(mediaType))

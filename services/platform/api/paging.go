@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,47 @@ func (p Page) Of(total int64) Pagination {
 		Page: p.Number, PageSize: p.Size, TotalItems: &total, TotalPages: pages,
 		HasNext: int64(p.Number) < pages, HasPrevious: p.Number > 1,
 	}
+}
+
+// OfCount is Of as Storage says it: total_count.
+func (p Page) OfCount(total int64) Pagination {
+	of := p.Of(total)
+	of.TotalCount, of.TotalItems = of.TotalItems, nil
+	return of
+}
+
+// Paged is one page of a bounded collection.
+type Paged[T any] struct {
+	Items      []T        `json:"items" required:"true" nullable:"false"`
+	Pagination Pagination `json:"pagination" required:"true"`
+}
+
+// Sort is the order that a client asks for.
+type Sort struct {
+	By         string
+	Descending bool
+}
+
+// ReadSort reads sort_by, one of the given, and sort_order (asc, desc). Without them it is absent.
+func ReadSort(c *fiber.Ctx, absent Sort, by ...string) (Sort, error) {
+	sort := absent
+	if text := c.Query("sort_by"); text != "" {
+		if !slices.Contains(by, text) {
+			return sort, BadRequest("sort_by", "sort_by must be one of %s", strings.Join(by, ", "))
+		}
+		sort = Sort{By: strings.Clone(text)}
+		sort.Descending = sort.By == absent.By && absent.Descending
+	}
+	switch c.Query("sort_order") {
+	case "":
+	case "asc":
+		sort.Descending = false
+	case "desc":
+		sort.Descending = true
+	default:
+		return sort, BadRequest("sort_order", "sort_order must be asc or desc")
+	}
+	return sort, nil
 }
 
 // Cursor is a request for a part of an unbounded collection. After is empty at the start.

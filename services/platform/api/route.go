@@ -21,8 +21,10 @@ type Route struct {
 	// Params is a struct whose fields are tagged path, query or header; nil: none.
 	Params any
 	// Body is the JSON body's type; nil: none. Bodies lists further content types that are text.
-	Body    any
-	Bodies  []string
+	Body   any
+	Bodies []string
+	// Form is the multipart/form-data body's type, its fields tagged formData; nil: none.
+	Form    any
 	Answers []Answer
 	Errors  []int // statuses of Failure
 
@@ -53,8 +55,8 @@ func (r *Route) FiberPath() string {
 	return parameter.ReplaceAllString(greedy.ReplaceAllLiteralString(r.Path, "+"), ":$1")
 }
 
-// documentPath is the path as OpenAPI writes it, which has no word for slashes in a parameter.
-func (r *Route) documentPath() string { return greedy.ReplaceAllString(r.Path, "{$1}") }
+// OpenAPIPath is the path as OpenAPI writes it, which has no word for slashes in a parameter.
+func (r *Route) OpenAPIPath() string { return greedy.ReplaceAllString(r.Path, "{$1}") }
 
 // Rest returns the parameter {name...} of the route, percent-decoded once: /a/b%2Fc%253A/ gives "a/b/c%3A/". Errors: 400.
 func Rest(c *fiber.Ctx) (string, error) {
