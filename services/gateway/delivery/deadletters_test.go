@@ -3,7 +3,6 @@ package delivery
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/platform/database"
 )
 
 // rejecting rejects everything while bad is set.
@@ -263,7 +263,7 @@ func TestAReplayThatIsMarkedWhileThePusherChangesIsNotForgotten(t *testing.T) {
 	free, done := make(chan struct{}), make(chan error, 3)
 	held := make(chan struct{})
 	go func() {
-		done <- r.db.Write(context.Background(), func(*sql.Tx) error { close(held); <-free; return nil })
+		done <- r.db.Write(context.Background(), func(*database.Tx) error { close(held); <-free; return nil })
 	}()
 	<-held
 	go func() {
@@ -358,8 +358,8 @@ func TestManyDeadLettersAreMarkedStepByStep(t *testing.T) {
 		p.BatchRows = 1000
 		r := newRig(t, p)
 		r.open()
-		require.NoError(t, r.db.Write(context.Background(), func(tx *sql.Tx) error {
-			_, err := tx.Exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		require.NoError(t, r.db.Write(context.Background(), func(tx *database.Tx) error {
+			_, err := tx.ExecContext(context.Background(), `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 				INSERT INTO dead_letters (pusher, position, delivery, org, user, uuid, received_at, request_id, data, size, class, code, message, attempts, first_failed_at, failed_at)
 				SELECT 'http', i % 500, i % 500, 1 + i % 2, 0, 'a', i, '', x'7b7d', 300, 'rejected', '', '', 1, 1, 1 FROM n`, 2*many)
 			return err

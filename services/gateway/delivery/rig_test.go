@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -144,7 +143,7 @@ func after(d time.Duration) {
 // storedCursor is the durable one.
 func (r *rig) storedCursor(name string) (cursor uint64) {
 	r.t.Helper()
-	require.NoError(r.t, r.db.Reader().QueryRow("SELECT cursor FROM pushers WHERE name = ?", name).Scan(&cursor))
+	require.NoError(r.t, r.db.Reader().QueryRowContext(context.Background(), "SELECT cursor FROM pushers WHERE name = ?", name).Scan(&cursor))
 	return cursor
 }
 
@@ -152,8 +151,8 @@ func (r *rig) storedCursor(name string) (cursor uint64) {
 func (r *rig) sicken(statement string) (heal func()) {
 	r.t.Helper()
 	exec := func(q string) {
-		require.NoError(r.t, r.db.Write(context.Background(), func(tx *sql.Tx) error {
-			_, err := tx.Exec(q)
+		require.NoError(r.t, r.db.Write(context.Background(), func(tx *database.Tx) error {
+			_, err := tx.ExecContext(context.Background(), q)
 			return err
 		}))
 	}

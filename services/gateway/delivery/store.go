@@ -47,7 +47,7 @@ func openStore(ctx context.Context, db *database.DB) (*store, error) {
 
 func (s *store) pushers(ctx context.Context) (map[string]*known, error) {
 	all := make(map[string]*known)
-	err := each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	err := database.Each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		k := &known{}
 		err := rows.Scan(&k.name, &k.start, &k.cursor, &k.paused, &k.totals.delivered, &k.totals.skipped, &k.totals.dead)
 		all[k.name] = k
@@ -73,7 +73,7 @@ func (s *store) setPaused(ctx context.Context, name string, paused bool) error {
 
 // forget deletes a pusher's cursor and notes; its dead letters stay, and nothing waits to be replayed to it.
 func (s *store) forget(ctx context.Context, name string) error {
-	return s.db.Write(ctx, func(tx *sql.Tx) error {
+	return s.db.Write(ctx, func(tx *database.Tx) error {
 		for _, q := range []string{"DELETE FROM pushers WHERE name = ?", "DELETE FROM notes WHERE pusher = ?", "UPDATE dead_letters SET replay_to = NULL WHERE replay_to = ?"} {
 			if _, err := tx.ExecContext(ctx, q, name); err != nil {
 				return err
@@ -85,7 +85,7 @@ func (s *store) forget(ctx context.Context, name string) error {
 
 func (s *store) stocks(ctx context.Context) (map[string]room, error) {
 	all := make(map[string]room)
-	err := each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	err := database.Each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		var name string
 		var r room
 		err := rows.Scan(&name, &r.rows, &r.bytes)
@@ -98,7 +98,7 @@ func (s *store) stocks(ctx context.Context) (map[string]room, error) {
 // notes returns what is known of a pusher's rows in [from, to), oldest note first.
 func (s *store) notes(ctx context.Context, pusher string, from, to uint64) ([]note, error) {
 	var all []note
-	err := each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	err := database.Each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		var lo int64
 		var blob []byte
 		if err := rows.Scan(&lo, &blob); err != nil {
@@ -125,7 +125,7 @@ func (s *store) save(ctx context.Context, all []change) (freed map[string]room, 
 	// Once begun, a flush is finished: a stop waits for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *database.Tx) error {
 		freed = make(map[string]room)
 		for i := range all {
 			if err := saveOne(ctx, tx, &all[i], freed); err != nil {
@@ -137,7 +137,7 @@ func (s *store) save(ctx context.Context, all []change) (freed map[string]room, 
 	return freed, err
 }
 
-func saveOne(ctx context.Context, tx *sql.Tx, ch *change, freed map[string]room) error {
+func saveOne(ctx context.Context, tx *database.Tx, ch *change, freed map[string]room) error {
 	name := ch.chain.Name
 	known, err := saveLetters(ctx, tx, name, ch.letters)
 	if err != nil {
@@ -181,7 +181,7 @@ func saveOne(ctx context.Context, tx *sql.Tx, ch *change, freed map[string]room)
 
 // saveLetters adds dead letters. One that is there already (of a pusher that was forgotten and began again) is brought up to
 // date: it takes no room a second time, which is returned.
-func saveLetters(ctx context.Context, tx *sql.Tx, pusher string, letters []letter) (known room, err error) {
+func saveLetters(ctx context.Context, tx *database.Tx, pusher string, letters []letter) (known room, err error) {
 	if len(letters) == 0 {
 		return known, nil
 	}
@@ -260,7 +260,7 @@ func (s *store) letters(ctx context.Context, f Filter, beyond int64, newestFirst
 		order = "id < ? ORDER BY id DESC"
 	}
 	bytes := 0
-	err = each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	err = database.Each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		var l DeadLetter
 		var id, org, position, delivery, first, failed int64
 		var index sql.NullInt32
@@ -273,7 +273,7 @@ func (s *store) letters(ctx context.Context, f Filter, beyond int64, newestFirst
 		}
 		if bytes += len(data); err == nil && (len(all) == limit || len(all) > 0 && bytes > letterPageBytes) {
 			more = true
-			return errEnough
+			return database.ErrEnough
 		}
 		all = append(all, l)
 		return err
@@ -283,7 +283,7 @@ func (s *store) letters(ctx context.Context, f Filter, beyond int64, newestFirst
 
 // lastDead is why the last of the dead rows in [from, to) failed.
 func (s *store) lastDead(ctx context.Context, pusher string, from, to uint64) (reason string, err error) {
-	err = each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	err = database.Each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		var o protocol.Outcome
 		err := rows.Scan(&o.Code, &o.Message)
 		reason = reasonOf(&o)
@@ -296,7 +296,7 @@ func (s *store) lastDead(ctx context.Context, pusher string, from, to uint64) (r
 // remove deletes up to limit dead letters and returns the room they took.
 func (s *store) remove(ctx context.Context, f Filter, limit int) (freed map[string]room, n int, err error) {
 	cond, args := f.where()
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *database.Tx) error {
 		freed, n = make(map[string]room), 0
 		rows, err := tx.QueryContext(ctx, "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE "+cond+" LIMIT ?) RETURNING pusher, size",
 			append(args, limit)...)
@@ -341,7 +341,7 @@ func (s *store) markReplay(ctx context.Context, f Filter, to string, own bool, o
 		" AND id > ? AND id <= ? ORDER BY id LIMIT ?) RETURNING id"
 	for after := int64(0); ; {
 		marked, highest := 0, after
-		err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		err := s.db.Write(ctx, func(tx *database.Tx) error {
 			rows, err := tx.QueryContext(ctx, query, slices.Concat([]any{to, perSecond}, args, []any{after, last, changeAtOnce})...)
 			if err != nil {
 				return err
@@ -370,7 +370,7 @@ func (s *store) markReplay(ctx context.Context, f Filter, to string, own bool, o
 func (s *store) replays(ctx context.Context, to string, rows int, bytes int64) ([]replayItem, float64, error) {
 	var items []replayItem
 	var rate float64
-	err := each(ctx, s.db.Reader(), func(r *sql.Rows) error {
+	err := database.Each(ctx, s.db.Reader(), func(r *sql.Rows) error {
 		var it replayItem
 		var org, user, position, delivery, received, first int64
 		var index sql.NullInt32
@@ -390,7 +390,7 @@ func (s *store) replays(ctx context.Context, to string, rows int, bytes int64) (
 			rate = perSecond
 		}
 		if bytes -= int64(len(f.Data)); perSecond != rate || bytes < 0 && len(items) > 0 {
-			return errEnough
+			return database.ErrEnough
 		}
 		items = append(items, it)
 		return nil
@@ -400,28 +400,8 @@ func (s *store) replays(ctx context.Context, to string, rows int, bytes int64) (
 }
 
 func (s *store) exec(ctx context.Context, query string, args ...any) error {
-	return s.db.Write(ctx, func(tx *sql.Tx) error {
+	return s.db.Write(ctx, func(tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, query, args...)
 		return err
 	})
-}
-
-// errEnough ends a query early.
-var errEnough = errors.New("enough")
-
-// each runs a query and calls fn on each row.
-func each(ctx context.Context, db *sql.DB, fn func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := fn(rows); errors.Is(err, errEnough) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

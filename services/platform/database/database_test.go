@@ -1,7 +1,6 @@
 package database_test
 
 import (
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -15,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var tables = fstest.MapFS{"001_words.sql": {Data: []byte("-- +goose Up\nCREATE TABLE words (word TEXT NOT NULL);\n")}}
+var tables = fstest.MapFS{"001_words.sql": {Data: []byte("CREATE TABLE words (word TEXT NOT NULL);\n")}}
 
 func open(t *testing.T, path string) *database.DB {
 	t.Helper()
@@ -35,7 +34,7 @@ func words(t *testing.T, db *database.DB) (n int) {
 func TestAFailedTransactionLeavesNothing(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
 	sick := errors.New("sick")
-	err := db.Write(t.Context(), func(tx *sql.Tx) error {
+	err := db.Write(t.Context(), func(tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), "INSERT INTO words VALUES ('one')")
 		return errors.Join(err, sick)
 	})
@@ -48,7 +47,7 @@ func TestCommittedRowsAreThereAfterReopening(t *testing.T) {
 	db, err := database.Open(t.Context(), path)
 	require.NoError(t, err)
 	require.NoError(t, db.Migrate(t.Context(), "dictionary", tables))
-	require.NoError(t, db.Write(t.Context(), func(tx *sql.Tx) error {
+	require.NoError(t, db.Write(t.Context(), func(tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), "INSERT INTO words VALUES ('one')")
 		return err
 	}))
@@ -59,7 +58,7 @@ func TestCommittedRowsAreThereAfterReopening(t *testing.T) {
 
 func TestCommitsAreSyncedToDisk(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	require.NoError(t, db.Write(t.Context(), func(tx *sql.Tx) error {
+	require.NoError(t, db.Write(t.Context(), func(tx *database.Tx) error {
 		var mode string
 		var synchronous int
 		require.NoError(t, tx.QueryRowContext(t.Context(), "PRAGMA journal_mode").Scan(&mode))
@@ -72,13 +71,13 @@ func TestCommitsAreSyncedToDisk(t *testing.T) {
 
 func TestReadersCannotWrite(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	_, err := db.Reader().ExecContext(t.Context(), "INSERT INTO words VALUES ('one')")
+	_, err := db.Reader().QueryContext(t.Context(), "INSERT INTO words VALUES ('one') RETURNING word")
 	require.ErrorContains(t, err, "readonly")
 }
 
 func TestAReaderDoesNotWaitForTheWriter(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	require.NoError(t, db.Write(t.Context(), func(tx *sql.Tx) error {
+	require.NoError(t, db.Write(t.Context(), func(tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), "INSERT INTO words VALUES ('one')")
 		require.Zero(t, words(t, db), "the row is not committed yet")
 		return err

@@ -1,4 +1,3 @@
--- +goose Up
 -- One row for each pusher that ever had a cursor; only "forget" deletes one.
 CREATE TABLE pushers (
   name      TEXT PRIMARY KEY,

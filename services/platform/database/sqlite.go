@@ -1,0 +1,48 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// readers is how many queries may read at once; each has a page cache of its own.
+const readers = 3
+
+// Open opens or creates the SQLite file at path. A commit is on the disk when it returns (WAL, synchronous=FULL).
+func Open(ctx context.Context, path string) (*DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	db := &DB{dialect: SQLite}
+	if db.writer, err = connect(ctx, abs, 1, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16777216)"); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if db.reader, err = connect(ctx, abs, readers, "query_only(1)"); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.writer.Close())
+	}
+	return db, nil
+}
+
+// connect makes a pool of at most n connections. The busy timeout is for other processes (another host that starts, a person
+// with a SQLite shell); the page cache of 1 MiB keeps memory small.
+func connect(ctx context.Context, path string, n int, pragmas ...string) (*sql.DB, error) {
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)", "cache_size(-1024)", "foreign_keys(1)"}, pragmas...)}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	pool, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(n)
+	pool.SetMaxIdleConns(n)
+	if err := pool.PingContext(ctx); err != nil {
+		return nil, errors.Join(err, pool.Close())
+	}
+	return pool, nil
+}
