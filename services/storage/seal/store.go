@@ -30,7 +30,7 @@ var (
 )
 
 func (s *store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations/sqlite")
+	files, err := fs.Sub(migrations, "migrations/"+string(s.db.Dialect()))
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *store) migrate(ctx context.Context) error {
 
 // claim makes fingerprint the master key of a database that has none, and returns the one that it has.
 func (s *store) claim(ctx context.Context, fingerprint string) (wraps string, err error) {
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *database.Tx) error {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO seal_master (one, fingerprint) VALUES (1, ?) ON CONFLICT DO NOTHING", fingerprint); err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (s *store) one(ctx context.Context, query string, args ...any) (row wrapped
 // add inserts a key and makes it the current one. errRotated: it is wrapped by a master key that is no longer that of the
 // database. errHasKey, without replace: there is a current one.
 func (s *store) add(ctx context.Context, org uint64, row wrappedKey, replace bool, now time.Time) error {
-	return s.db.Write(ctx, func(tx *sql.Tx) error {
+	return s.db.Write(ctx, func(tx *database.Tx) error {
 		// The same value again: it locks the row, so that changes of keys stand in line and no rotation misses a new key.
 		n, err := affected(tx.ExecContext(ctx, "UPDATE seal_master SET fingerprint = fingerprint WHERE fingerprint = ?", row.master))
 		if err != nil {
@@ -109,7 +109,7 @@ func affected(result sql.Result, err error) (int64, error) {
 
 // rewrap replaces the wrapped form of all keys that are not wrapped by master, and makes that the one of the database.
 func (s *store) rewrap(ctx context.Context, master string, wrap func(org uint64, row wrappedKey) ([]byte, error)) (n int, err error) {
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *database.Tx) error {
 		n = 0
 		if _, err := tx.ExecContext(ctx, "UPDATE seal_master SET fingerprint = ?", master); err != nil { // first: no key is added meanwhile
 			return err
@@ -149,7 +149,7 @@ type orgWrappedKey struct {
 }
 
 // page returns some keys, those that come next.
-func page(ctx context.Context, tx *sql.Tx, after orgWrappedKey) (list []orgWrappedKey, err error) {
+func page(ctx context.Context, tx *database.Tx, after orgWrappedKey) (list []orgWrappedKey, err error) {
 	rows, err := tx.QueryContext(ctx, "SELECT org, id, wrapped, master FROM seal_keys WHERE (org, id) > (?, ?) ORDER BY org, id LIMIT 1000",
 		after.org, after.id)
 	if err != nil {
@@ -167,7 +167,7 @@ func page(ctx context.Context, tx *sql.Tx, after orgWrappedKey) (list []orgWrapp
 }
 
 func (s *store) deleteOrg(ctx context.Context, org uint64) (n int, err error) {
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *database.Tx) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE seal_master SET fingerprint = fingerprint"); err != nil { // locks, see add
 			return err
 		}
