@@ -14,7 +14,7 @@ var (
 	ErrDeep     = fmt.Errorf("pages in the order of name or size end at offset %d", MaxSortedOffset)
 )
 
-// QuotaError: the org has no room for that.
+// QuotaError: the org has no room for that. Equality with the limit is room.
 type QuotaError struct {
 	Limit, Used, Reserved, Requested int64
 }

@@ -9,13 +9,21 @@
 package ledger
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/platform/database"
 )
 
 // Kind is what a file is for. KindFile alone is listed by List.
@@ -62,12 +70,17 @@ type File struct {
 
 // Options is what a Ledger needs.
 type Options struct {
-	DefaultLimit int64         // bytes, of orgs without a limit of their own; Unlimited
-	Lease        time.Duration // how long what a dead process held stays held; 0: a minute
-	Log          hclog.Logger  // nil: no log
-	Registry     prometheus.Registerer
-	TopOrgs      int              // orgs with metrics of their own, the largest; the others are "other". 0: 20
-	Now          func() time.Time // nil: time.Now
+	DefaultLimit int64 // bytes, of orgs without a limit of their own; Unlimited
+	// Lease is how long what a process held stays held after it died; 0: a minute. The clocks of hosts that share a database must agree
+	// within half of it.
+	Lease time.Duration
+	// Host is a name that no other living process has, that of a locked data folder, say: what an earlier process of that name held is
+	// free for Sweep at once. Empty: it stays held for the rest of its lease.
+	Host     string
+	Log      hclog.Logger          // nil: no log
+	Registry prometheus.Registerer // nil: no metrics
+	TopOrgs  int                   // orgs that have metrics of their own, those that use most; the others are "other". 0: 20
+	Now      func() time.Time      // nil: time.Now
 }
 
 // Mode says what Commit does about a file of that object name.
@@ -133,9 +146,101 @@ const (
 // MaxSortedOffset is how deep pages by name or size go.
 const MaxSortedOffset = 10_000
 
+// OrgUsage is an org in a list.
+type OrgUsage struct {
+	Org                   uint64
+	Limit, Used, Reserved int64
+	Own                   bool // see Usage
+}
+
 // Tombstone is a key whose object is to be deleted. Then call Purged.
 type Tombstone struct {
 	Org   uint64
 	Key   string
 	Since time.Time
+}
+
+// Ledger keeps the books. Make one with Open.
+type Ledger struct {
+	db           *database.DB
+	log          hclog.Logger
+	now          func() time.Time
+	defaultLimit int64
+	lease        time.Duration
+	owner        string // of the holds of this process
+
+	metrics *metrics
+	stop    context.CancelFunc // ends the keeper
+	keeper  sync.WaitGroup
+
+	mu      sync.Mutex
+	held    map[int64]bool      // holds of this process that have not ended
+	touched map[int64]time.Time // by the id of the file; written by the keeper
+}
+
+const (
+	defaultLease = time.Minute
+	finishTime   = 30 * time.Second // for what is finished although its caller went away
+)
+
+// Open prepares the tables and begins to renew this process's holds. Close ends that.
+func Open(ctx context.Context, db *database.DB, o Options) (*Ledger, error) {
+	l := &Ledger{
+		db: db, log: o.Log, now: o.Now, defaultLimit: o.DefaultLimit, lease: cmp.Or(o.Lease, defaultLease), owner: o.Host + "/" + uuid.NewString(),
+		held: make(map[int64]bool), touched: make(map[int64]time.Time),
+	}
+	if l.log == nil {
+		l.log = hclog.NewNullLogger()
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	if err := l.migrate(ctx); err != nil {
+		return nil, err
+	}
+	if o.Host != "" {
+		if err := l.takeOver(ctx, o.Host); err != nil {
+			return nil, fmt.Errorf("ledger: take over from an earlier process: %w", err)
+		}
+	}
+	if err := l.renew(ctx); err != nil {
+		return nil, fmt.Errorf("ledger: announce this process: %w", err)
+	}
+	l.metrics = newMetrics(l, cmp.Or(o.TopOrgs, 20))
+	if o.Registry != nil {
+		if err := o.Registry.Register(l.metrics); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	l.keeper.Go(func() { l.keep(running) })
+	return l, nil
+}
+
+// Close stops renewing: holds that have not ended by now are free for Sweep.
+func (l *Ledger) Close() error {
+	l.stop()
+	l.keeper.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+	defer cancel()
+	if err := errors.Join(l.flushTouched(ctx), l.retire(ctx)); err != nil {
+		return fmt.Errorf("close the ledger: %w", err)
+	}
+	return nil
+}
+
+// micros is how a time is stored.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
 }
