@@ -25,8 +25,11 @@ const maxAnswer = 64 << 20
 type client struct {
 	base string // without a slash at the end
 	org  uint64 // 0: the host's default
-	http *http.Client
-	slow *http.Client // for what changes something
+	user uint64 // 0: none
+	// token opens /internal routes on a host that does not listen on loopback alone; empty: none.
+	token string
+	http  *http.Client
+	slow  *http.Client // for what changes something
 }
 
 // clientFlags adds what every command that speaks to a host takes.
@@ -54,7 +57,7 @@ func (c *cli) client() (*client, error) {
 	if quick == nil {
 		quick, slow = waiting(60*time.Second), waiting(changeTime)
 	}
-	return &client{base: strings.TrimRight(base, "/"), org: c.org, http: quick, slow: slow}, nil
+	return &client{base: strings.TrimRight(base, "/"), org: c.org, user: c.user, token: config.InternalToken(c.Environ), http: quick, slow: slow}, nil
 }
 
 // changeTime bounds the wait for the answer to a change: a reload lets a plugin finish for as long as
@@ -182,6 +185,15 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 
 // do makes one request. An answer outside 2xx becomes an *apiError; otherwise the caller closes the body.
 func (c *client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
+	request, err := c.request(ctx, method, path, query, body, header)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(ctx, c.http, request)
+}
+
+// request makes a request to the host, with what says who is asking.
+func (c *client) request(ctx context.Context, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Request, error) {
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -196,10 +208,21 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	if c.org > 0 {
 		request.Header.Set("X-Org-ID", strconv.FormatUint(c.org, 10))
 	}
+	if c.user > 0 {
+		request.Header.Set("X-User-ID", strconv.FormatUint(c.user, 10))
+	}
+	if c.token != "" && strings.HasPrefix(path, "/internal/") {
+		request.Header.Set("X-Internal-Token", c.token)
+	}
 	for name, values := range header {
 		request.Header[name] = values
 	}
-	answer, err := c.http.Do(request)
+	return request, nil
+}
+
+// send makes a request with one of the clients, as do does.
+func (c *client) send(ctx context.Context, with *http.Client, request *http.Request) (*http.Response, error) {
+	answer, err := with.Do(request)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -208,7 +231,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return nil, &unreachableError{url: c.shown(), err: err}
+		return nil, &unreachableError{url: withoutPassword(request.URL.Scheme + "://" + request.URL.Host), err: err}
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer, nil

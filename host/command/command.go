@@ -63,6 +63,7 @@ type cli struct {
 	json    bool
 	url     string
 	org     uint64
+	user    uint64
 	started bool // the command line was understood
 }
 

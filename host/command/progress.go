@@ -16,6 +16,7 @@ type progress struct {
 	drawn    time.Time
 	width    int
 	noted    time.Time
+	moved    *int64 // bytes that were there when the first were shown: of an upload or download that goes on
 }
 
 const redraw = 200 * time.Millisecond
@@ -39,6 +40,33 @@ func (p *progress) update(read int64, s *sendSummary) {
 	}
 	if s.NotAccepted > 0 {
 		line += ", " + count(s.NotAccepted) + " not accepted"
+	}
+	p.draw(line)
+}
+
+// bytes shows how many bytes have been moved, with their rate and what is left to wait.
+func (p *progress) bytes(done int64, what string) {
+	now := time.Now()
+	if !p.terminal || now.Sub(p.drawn) < redraw {
+		return
+	}
+	p.drawn = now
+	line := what + "  " + size(done)
+	if p.total > 0 {
+		const width = 30
+		filled := int(min(width, done*width/p.total))
+		line = fmt.Sprintf("%s  [%s%s] %3d %%  %s of %s", what, strings.Repeat("=", filled), strings.Repeat(" ", width-filled),
+			min(100, done*100/p.total), size(done), size(p.total))
+	}
+	if p.moved == nil {
+		p.moved = &done
+	}
+	if took := now.Sub(p.started).Seconds(); took > 1 && done > *p.moved {
+		perSecond := float64(done-*p.moved) / took
+		line += fmt.Sprintf("  %s/s", size(int64(perSecond)))
+		if left := p.total - done; p.total > 0 && left > 0 {
+			line += "  " + age(time.Duration(float64(left)/perSecond*float64(time.Second)).Round(time.Second)) + " left"
+		}
 	}
 	p.draw(line)
 }

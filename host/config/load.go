@@ -190,6 +190,13 @@ func URL(environ []string) string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
+// InternalToken is RIVERGATE_INTERNAL_TOKEN as the client commands need it; empty: not set.
+func InternalToken(environ []string) string {
+	l := &loader{}
+	l.environment(environ)
+	return l.env[hostPrefix+"INTERNAL_TOKEN"]
+}
+
 // variables makes a map of the environment; the last setting of a name wins, as in a shell.
 func variables(environ []string) map[string]string {
 	env := map[string]string{}
