@@ -13,8 +13,8 @@ import (
 	"github.com/rivergate/rivergate/host/e2e/rig"
 )
 
-// pushers are the folders of the plugins that the tests run.
-var pushers = []string{
+// plugins are the folders of the plugins that the tests run.
+var plugins = []string{
 	"plugins/pusher/amqp",
 	"plugins/pusher/file",
 	"plugins/pusher/http",
@@ -27,6 +27,8 @@ var pushers = []string{
 	"plugins/pusher/riffyn",
 	"plugins/pusher/s3",
 	"plugins/pusher/sqlite",
+	"plugins/storage/local",
+	"plugins/storage/s3",
 	"plugins/testdata/witness",
 	"plugins/testdata/crash",
 	"plugins/testdata/hang",
@@ -62,7 +64,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), buildDeadline)
 	defer cancel()
-	if built.Binaries, err = rig.Build(ctx, dir, pushers...); err != nil {
+	if built.Binaries, err = rig.Build(ctx, dir, plugins...); err != nil {
 		fmt.Fprintln(os.Stderr, "end-to-end tests:", err)
 		return 1
 	}

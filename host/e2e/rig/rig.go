@@ -30,9 +30,9 @@ func Root(ctx context.Context) (string, error) {
 	return filepath.Dir(mod), nil
 }
 
-// Build compiles the host and the pushers whose folders are given (relative to the module, "plugins/pusher/file") into
-// dir. A folder's last element is the plugin's name.
-func Build(ctx context.Context, dir string, pushers ...string) (Binaries, error) {
+// Build compiles the host and the plugins whose folders are given (relative to the module, "plugins/pusher/file") into dir. A
+// folder's last element is the plugin's name; what is not below plugins/storage is a pusher.
+func Build(ctx context.Context, dir string, plugins ...string) (Binaries, error) {
 	root, err := Root(ctx)
 	if err != nil {
 		return Binaries{}, err
@@ -41,8 +41,12 @@ func Build(ctx context.Context, dir string, pushers ...string) (Binaries, error)
 	if err := compile(ctx, root, b.Host, "./host"); err != nil {
 		return Binaries{}, err
 	}
-	for _, p := range pushers {
-		if err := compile(ctx, root, b.Pusher(filepath.Base(p)), "./"+p); err != nil {
+	for _, p := range plugins {
+		out := b.Pusher(filepath.Base(p))
+		if strings.HasPrefix(p, "plugins/storage/") {
+			out = b.Storage(filepath.Base(p))
+		}
+		if err := compile(ctx, root, out, "./"+p); err != nil {
 			return Binaries{}, err
 		}
 	}
@@ -52,6 +56,11 @@ func Build(ctx context.Context, dir string, pushers ...string) (Binaries, error)
 // Pusher is the path of the binary of the pusher called name.
 func (b Binaries) Pusher(name string) string {
 	return filepath.Join(b.Plugins, "rivergate-pusher-"+name)
+}
+
+// Storage is the path of the binary of the storage plugin called name.
+func (b Binaries) Storage(name string) string {
+	return filepath.Join(b.Plugins, "rivergate-storage-"+name)
 }
 
 func compile(ctx context.Context, root, out, pkg string) error {
