@@ -97,6 +97,7 @@ through a plugin process of its own. Configuration comes from the environment (R
 	root.AddCommand(
 		c.serveCommand(), c.checkCommand(), c.reloadCommand(), c.pluginsCommand(), c.pluginCommand(), c.conformanceCommand(),
 		c.pushersCommand(), c.deadLettersCommand(), c.sendCommand(),
+		c.filesCommand(), c.modelsCommand(), c.orgsCommand(), c.storageCommand(),
 		c.versionCommand(), c.configTableCommand(),
 	)
 	return root

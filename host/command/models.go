@@ -149,7 +149,7 @@ func (c *cli) modelsRegisterCommand() *cobra.Command {
 				SHA256    string      `json:"sha256"`
 				Size      int64       `json:"file_size_bytes"`
 			}
-			if err := c.postFile(cmd.Context(), host, modelsPath, args[0], form, &answer); err != nil {
+			if err := c.postFile(cmd.Context(), host, modelsPath, args[0], "", form, &answer); err != nil {
 				return err
 			}
 			if c.json {

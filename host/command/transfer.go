@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"mime"
 	"mime/multipart"
 	"net/http"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +22,7 @@ import (
 )
 
 // postFile uploads a file as multipart/form-data, streamed, with its length said before.
-func (c *cli) postFile(ctx context.Context, host *client, path, name string, fields map[string]string, into any) error {
+func (c *cli) postFile(ctx context.Context, host *client, path, name, contentType string, fields map[string]string, into any) error {
 	file, err := os.Open(name)
 	if err != nil {
 		return &exitError{code: exitMistake, err: err}
@@ -35,7 +38,7 @@ func (c *cli) postFile(ctx context.Context, host *client, path, name string, fie
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		_ = form.WriteField(field, fields[field]) // a buffer takes everything
 	}
-	_, _ = form.CreateFormFile("file", filepath.Base(name))
+	_, _ = form.CreatePart(fileHeader(filepath.Base(name), contentType))
 	head := frame.Len()
 	_ = form.Close()
 	before, after := frame.Bytes()[:head], frame.Bytes()[head:]
@@ -62,6 +65,13 @@ func (c *cli) postFile(ctx context.Context, host *client, path, name string, fie
 		return fmt.Errorf("decode answer of %s: %w", path, err)
 	}
 	return nil
+}
+
+// fileHeader heads the file's part of a form.
+func fileHeader(name, contentType string) textproto.MIMEHeader {
+	header := textproto.MIMEHeader{"Content-Disposition": {multipart.FileContentDisposition("file", name)}}
+	header.Set("Content-Type", cmp.Or(contentType, mime.TypeByExtension(filepath.Ext(name)), "application/octet-stream"))
+	return header
 }
 
 // download fetches a URL that the host signed, which may be one of another server, into output. The file appears when its bytes have

@@ -42,6 +42,54 @@ type ReconcileBody struct {
 	Fix bool `json:"fix" default:"false" description:"Repair what is found."`
 }
 
+// Comparison is the answer of a reconcile: each list holds the first of its sort, the counts are complete.
+type Comparison struct {
+	Exact       bool         `json:"exact" required:"true" description:"Nothing was found."`
+	Fixed       bool         `json:"fixed" required:"true" description:"What was found is repaired, but for sizes, which need a person."`
+	Orgs        int          `json:"organizations" required:"true"`
+	Files       int64        `json:"files" required:"true"`
+	Objects     int64        `json:"objects" required:"true"`
+	Books       []WrongSum   `json:"books" required:"true" nullable:"false" description:"Sums that are not those of the files and uploads."`
+	Orphans     FoundObjects `json:"orphans" required:"true" description:"Objects that belong to no file."`
+	Missing     FoundObjects `json:"missing" required:"true" description:"Files without an object."`
+	Sizes       FoundObjects `json:"sizes" required:"true" description:"Files whose object has another size than was stored."`
+	StaleHolds  FoundObjects `json:"stale_holds" required:"true" description:"Reservations of uploads that are dead."`
+	StaleGraves FoundObjects `json:"stale_graves" required:"true" description:"Deleted files whose object is still there."`
+}
+
+// WrongSum is a sum in the books of an org that is wrong.
+type WrongSum struct {
+	OrgID   uint64 `json:"organization_id" required:"true"`
+	What    string `json:"what" required:"true"`
+	Written int64  `json:"written" required:"true"`
+	Right   int64  `json:"right" required:"true"`
+}
+
+// FoundObjects are some keys.
+type FoundObjects struct {
+	Count int64    `json:"count" required:"true"`
+	Bytes int64    `json:"bytes" required:"true"`
+	Keys  []string `json:"keys" required:"true" nullable:"false" description:"The first of them."`
+}
+
+func comparison(r *Report) Comparison {
+	found := func(f Finding) FoundObjects {
+		if f.Keys == nil {
+			f.Keys = []string{}
+		}
+		return FoundObjects(f)
+	}
+	c := Comparison{
+		Exact: r.Empty(), Fixed: r.Fixed && !r.Empty(), Orgs: r.Orgs, Files: r.Files, Objects: r.Objects, Books: []WrongSum{},
+		Orphans: found(r.Orphans), Missing: found(r.Missing), Sizes: found(r.Sizes),
+		StaleHolds: found(r.StaleHolds), StaleGraves: found(r.StaleGraves),
+	}
+	for _, d := range r.Books {
+		c.Books = append(c.Books, WrongSum{d.Org, d.What, d.Written, d.Right})
+	}
+	return c
+}
+
 // Routes are those of whoever operates the host: what each org may keep, and whether the books are right. objects is the backend.
 func (l *Ledger) Routes(objects Objects) []api.Route {
 	return []api.Route{
@@ -62,7 +110,7 @@ func (l *Ledger) Routes(objects Objects) []api.Route {
 			Method: http.MethodPost, Path: "/internal/storage/reconcile", ID: "reconcileStorage", Tag: tagBooks,
 			Summary: "Compare the books with the files and with the backend",
 			About:   "Reads the list of every object, so it takes its time. An empty report: everything is exact.",
-			Body:    ReconcileBody{}, Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Report]{}}},
+			Body:    ReconcileBody{}, Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Comparison]{}}},
 			Errors: []int{http.StatusUnsupportedMediaType, http.StatusServiceUnavailable}, Handler: l.reconcile(objects),
 		},
 	}
@@ -125,7 +173,7 @@ func (l *Ledger) limitOrg(c *fiber.Ctx) error {
 		return err
 	}
 	var body NewLimit
-	if err := api.ReadJSON(c, &body, maxBody); err != nil {
+	if err := api.ReadJSON(c, maxBody, &body); err != nil {
 		return err
 	}
 	if body.LimitBytes == nil {
@@ -144,13 +192,13 @@ func (l *Ledger) limitOrg(c *fiber.Ctx) error {
 func (l *Ledger) reconcile(objects Objects) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		var body ReconcileBody
-		if err := api.ReadJSON(c, &body, maxBody); err != nil {
+		if err := api.ReadJSON(c, maxBody, &body); err != nil {
 			return err
 		}
 		report, err := l.Reconcile(c.Context(), objects, ReconcileOptions{Prefix: "organizations/", Fix: body.Fix})
 		if err != nil {
 			return err
 		}
-		return api.OK(c, report, "Books compared")
+		return api.OK(c, comparison(&report), "Books compared")
 	}
 }
