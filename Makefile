@@ -13,6 +13,7 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 TOOLS   := $(CURDIR)/.cache/bin
 SOURCES := deploy host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
+STORAGES := $(notdir $(patsubst %/,%,$(wildcard plugins/storage/*/)))
 
 SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka s3 minisign
 FUZZTIME      ?= 1m
@@ -29,18 +30,22 @@ host: ## build only the host, bin/rivergate
 	@$(GOBUILD) -o bin/rivergate ./host
 
 .PHONY: build
-build: host $(PUSHERS:%=pusher-%) ## build the host and every plugin, into bin/ and bin/plugins/
+build: host $(PUSHERS:%=pusher-%) $(STORAGES:%=storage-%) ## build the host and every plugin, into bin/ and bin/plugins/
 
 .PHONY: $(PUSHERS:%=pusher-%)
 $(PUSHERS:%=pusher-%): pusher-%:
 	@$(GOBUILD) -o bin/plugins/rivergate-pusher-$* ./plugins/pusher/$*
+
+.PHONY: $(STORAGES:%=storage-%)
+$(STORAGES:%=storage-%): storage-%:
+	@$(GOBUILD) -o bin/plugins/rivergate-storage-$* ./plugins/storage/$*
 
 # What is set in the environment wins, so `RIVERGATE_LISTEN=127.0.0.1:9090 make run` does what it says.
 .PHONY: run
 run: export PLUGIN_FILE_ENABLED ?= true
 run: export PLUGIN_FILE_PATH ?= data/out/{org}/{date}.jsonl
 run: export RIVERGATE_DATA_DIR ?= data
-run: host pusher-file ## build the host and the file pusher, and start them: rows arrive in data/out/
+run: host pusher-file storage-local ## build the host, the file pusher and the local storage, and start them: rows arrive in data/out/
 	@exec bin/rivergate serve
 
 # Two steps in make test: the tests of a pusher kill its server and bring it back, those of host/e2e kill all of them. What takes

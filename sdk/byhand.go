@@ -52,28 +52,50 @@ func versions() string {
 
 // prefix begins the variables of the plugin's own instance.
 func prefix(d protocol.Description) string {
-	return "PLUGIN_" + strings.ToUpper(strings.ReplaceAll(d.Name, "-", "_")) + "_"
+	name := d.Name
+	if d.Kind != protocol.KindPusher {
+		name = string(d.Kind) + "_" + name
+	}
+	return "PLUGIN_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_"
+}
+
+// enabling is the variable that has a host use the plugin.
+func enabling(d protocol.Description) string {
+	if d.Kind == protocol.KindStorage {
+		return "RIVERGATE_STORAGE=" + d.Name
+	}
+	return prefix(d) + "ENABLED=true"
+}
+
+// instanceName is how a host names the plugin's own instance.
+func instanceName(d protocol.Description) string {
+	if d.Kind == protocol.KindPusher {
+		return d.Name
+	}
+	return string(d.Kind) + "-" + d.Name
 }
 
 func explain(p Plugin, d protocol.Description, w io.Writer) {
-	prefix := prefix(d)
+	try := ""
+	if d.Kind == protocol.KindPusher {
+		try = fmt.Sprintf("To try it out:   rivergate plugin run rivergate-%s-%s    send rows from a terminal and see what becomes of them\n", d.Kind, d.Name)
+	}
 	fmt.Fprintf(w, `rivergate-%[1]s-%[2]s %[3]s: %[4]s
 
 This is a plugin of Rivergate. A host starts it: put the binary into the host's plugin folder
-(RIVERGATE_PLUGIN_DIR, bin/plugins) under the name rivergate-%[1]s-%[2]s, set %[5]sENABLED=true
+(RIVERGATE_PLUGIN_DIR, bin/plugins) under the name rivergate-%[1]s-%[2]s, set %[5]s
 and start the host with rivergate serve.
 
   --version         print the version
   --describe        print what the plugin is and the JSON Schema of its configuration, as JSON
   --listen ADDRESS  serve at 127.0.0.1:7000 or unix:/path until SIGINT or SIGTERM, for a host that is told
-                    RIVERGATE_PLUGIN_ATTACH=%[2]s=ADDRESS: so it can run under a debugger
+                    RIVERGATE_PLUGIN_ATTACH=%[6]s=ADDRESS: so it can run under a debugger
   --help            print this
 
-To try it out:   rivergate plugin run rivergate-%[1]s-%[2]s    send rows from a terminal and see what becomes of them
-To check it:     rivergate conformance rivergate-%[1]s-%[2]s   every rule of the plugin contract
+%[7]sTo check it:     rivergate conformance rivergate-%[1]s-%[2]s   every rule of the plugin contract
 Its log goes to standard error; RIVERGATE_LOG_LEVEL (debug) is the lowest level with --listen, else the host says it.
-`, d.Kind, d.Name, d.Version, d.Summary, prefix)
-	fields, err := settings.Fields(prefix, p.Pusher())
+`, d.Kind, d.Name, d.Version, d.Summary, enabling(d), instanceName(d), try)
+	fields, err := settings.Fields(prefix(d), p.value())
 	if err != nil || len(fields) == 0 {
 		return
 	}

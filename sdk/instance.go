@@ -36,6 +36,10 @@ func newInstance(name string, pusher Pusher, p Plugin, log Logger) *instance {
 	return in
 }
 
+func (in *instance) author() any { return in.pusher }
+
+func (in *instance) stop(cause error) { in.abort(cause) }
+
 // errStopping is what a Deliver call sees as the cause of its context at a forced stop. It counts as a cancel, so that the
 // host takes the stream for gone and sends the batch again.
 var errStopping = fmt.Errorf("plugin is stopping: %w", context.Canceled)

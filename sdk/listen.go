@@ -51,11 +51,11 @@ func attachable(p Plugin, d protocol.Description, address string, stderr io.Writ
 		level = hclog.Debug
 	}
 	log := hclog.New(&hclog.LoggerOptions{Level: level, Output: stderr, Name: d.Name})
-	impl := &server{plugin: p, description: d, log: log, slots: map[string]*slot{}}
+	impl := newServer(p, d, log)
 
 	done := make(chan struct{})
 	s := &serving{grpc: grpc.NewServer(wire.ServerOptions()...), done: done}
-	wire.Register(s.grpc, impl)
+	wire.Register(s.grpc, impl.kind())
 	go func() { // ends with s.end
 		defer close(done)
 		if err := s.grpc.Serve(listener); err != nil {
@@ -64,10 +64,10 @@ func attachable(p Plugin, d protocol.Description, address string, stderr io.Writ
 	}()
 	fmt.Fprintf(stderr, `rivergate-%s-%s %s is served on %s. A host uses it when it is started with
 
-  %sENABLED=true RIVERGATE_PLUGIN_ATTACH=%s=%s
+  %s RIVERGATE_PLUGIN_ATTACH=%s=%s
 
-Configuration and rows come from there. Ctrl-C finishes the batch in hand and ends.
-`, d.Kind, d.Name, d.Version, at, prefix(d), d.Name, at)
+Configuration and work come from there. Ctrl-C finishes what is in hand and ends.
+`, d.Kind, d.Name, d.Version, at, enabling(d), instanceName(d), at)
 	return s.wait(impl, stop, nil, log)
 }
 

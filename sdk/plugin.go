@@ -17,23 +17,25 @@ const Version = "0.2.0"
 
 // Plugin is a binary: what it is, and how to make an instance of what it does.
 type Plugin struct {
-	Name    string // [a-z][a-z0-9-]*; the binary is rivergate-pusher-<name>
+	Name    string // [a-z][a-z0-9-]*; the binary is rivergate-<kind>-<name>
 	Version string // semantic version
 	Author  string
 	Summary string // one line
 	// NeedsTrigger asks the host to look up the trigger of each uuid and hand it along with the rows.
 	NeedsTrigger bool
 	// Instances says that one process may serve many instances: nothing in the program is shared between the values that
-	// Pusher makes but what is safe to share, and none takes more than its part. The host may then run several instances of
+	// it makes but what is safe to share, and none takes more than its part. The host may then run several instances of
 	// this binary in one process; a crash ends all of them.
 	Instances bool
 	// Parallel is how many batches Deliver may be called for at once; 0 is 1: the next begins when the one before has ended. More
 	// keep a destination busy that acknowledges late. See Pusher for what then holds.
 	Parallel int
-	// Pusher makes one value per instance, a pointer to a struct with config tags (see package settings).
-	Pusher func() Pusher
+	// Pusher or Storage, exactly one, says what kind of plugin it is. It makes one value per instance, a pointer to a struct with
+	// config tags (see package settings).
+	Pusher  func() Pusher
+	Storage func() Storage
 
-	// Limits that the destination imposes; 0 leaves them to the host and the operator.
+	// Of a pusher: limits that the destination imposes; 0 leaves them to the host and the operator.
 	MaxBatchRows  int
 	MaxBatchBytes int64
 	Window        int // batches in flight
@@ -48,6 +50,14 @@ var (
 		string(protocol.KindPusher), string(protocol.KindConnector), string(protocol.KindStorage), string(protocol.KindEngine),
 	}
 )
+
+// value makes the value of one instance.
+func (p Plugin) value() any {
+	if p.Storage != nil {
+		return p.Storage()
+	}
+	return p.Pusher()
+}
 
 // describe checks p, all at once.
 func (p Plugin) describe() (protocol.Description, error) {
@@ -67,19 +77,29 @@ func (p Plugin) describe() (protocol.Description, error) {
 	d := protocol.Description{
 		Name: p.Name, Version: p.Version, Kind: protocol.KindPusher, Author: p.Author, Summary: p.Summary, NeedsTrigger: p.NeedsTrigger,
 	}
-	if p.Pusher == nil {
-		errs = append(errs, errors.New("Pusher is nil"))
-	} else {
-		pusher := p.Pusher()
-		if v := reflect.ValueOf(pusher); v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
-			errs = append(errs, fmt.Errorf("Pusher makes a %T, not a pointer to a struct", pusher))
+	switch {
+	case p.Storage != nil:
+		d.Kind = protocol.KindStorage
+		if p.NeedsTrigger || p.Parallel != 0 || p.MaxBatchRows != 0 || p.MaxBatchBytes != 0 || p.Window != 0 {
+			errs = append(errs, errors.New("NeedsTrigger, Parallel and limits of batches are for a Pusher"))
+		}
+		fallthrough
+	case p.Pusher != nil:
+		if p.Pusher != nil && p.Storage != nil {
+			errs = append(errs, errors.New("both Pusher and Storage are set: a binary is of one kind"))
+		}
+		value := p.value()
+		if v := reflect.ValueOf(value); v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+			errs = append(errs, fmt.Errorf("a %s is made as a %T, not a pointer to a struct", d.Kind, value))
 		} else {
-			schema, err := settings.Schema(pusher)
+			schema, err := settings.Schema(value)
 			if err != nil {
 				errs = append(errs, err)
 			}
 			d.ConfigSchema = schema
 		}
+	default:
+		errs = append(errs, errors.New("neither Pusher nor Storage is set"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return protocol.Description{}, fmt.Errorf("plugin %q cannot be served: %w", p.Name, err)

@@ -68,8 +68,8 @@ func run(p Plugin, args []string) int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	log := newLogger(os.Getenv(wire.EnvLogLevel))
-	impl := &server{plugin: p, description: description, log: log, slots: map[string]*slot{}}
-	s, err := listen(impl, handshake)
+	impl := newServer(p, description, log)
+	s, err := listen(impl.kind(), handshake)
 	if err != nil {
 		log.Error("plugin cannot be served", "error", err)
 		return 1
@@ -99,7 +99,7 @@ type serving struct {
 // go-plugin is run in its test mode, which is its in-process mode: otherwise it prints the line on os.Stdout, which is
 // noise's own place, then replaces os.Stdout and os.Stderr by pipes that nobody has to read, swallows SIGINT and never
 // hands control back. What test mode leaves out is done here: the cookie, the line, the certificate in it, the signals.
-func listen(impl protocol.PusherServer, handshake *os.File) (*serving, error) {
+func listen(impl protocol.Base, handshake *os.File) (*serving, error) {
 	var config *tls.Config
 	var certificate string
 	if pem := os.Getenv(wire.EnvClientCert); pem != "" {

@@ -14,12 +14,24 @@ import (
 
 // NewServer is the plugin's side of the protocol without the process around it: Serve uses it, and a harness that runs a
 // plugin in its own process. It reports what is wrong with p.
-func NewServer(p Plugin, log Logger) (protocol.PusherServer, error) {
+func NewServer(p Plugin, log Logger) (protocol.Base, error) {
 	description, err := p.describe()
 	if err != nil {
 		return nil, err
 	}
-	return &server{plugin: p, description: description, log: log, slots: map[string]*slot{}}, nil
+	return newServer(p, description, log).kind(), nil
+}
+
+func newServer(p Plugin, d protocol.Description, log Logger) *server {
+	return &server{plugin: p, description: d, log: log, slots: map[string]*slot{}}
+}
+
+// kind is the server with what its kind serves beside Base.
+func (s *server) kind() protocol.Base {
+	if s.plugin.Storage != nil {
+		return storageServer{s}
+	}
+	return pusherServer{s}
 }
 
 // server holds the instances of one process.
@@ -35,7 +47,14 @@ type server struct {
 // slot is the place of one instance: empty before Configure and after Drain.
 type slot struct {
 	change  chan struct{} // held while the instance is being made, replaced or released
-	current *instance     // guarded by server.mu
+	current occupant      // guarded by server.mu
+}
+
+// occupant is an open instance of some kind.
+type occupant interface {
+	author() any                     // the author's value
+	close(ctx context.Context) error // in good order; after errBusy it may be called again
+	stop(cause error)                // breaks off what is at work
 }
 
 // Handshake chooses the newest version that both sides speak.
@@ -51,7 +70,16 @@ func (s *server) Handshake(_ context.Context, host protocol.Hello) (protocol.Hel
 		Software: "rivergate-sdk-go/" + Version,
 	}
 	if s.plugin.Instances {
-		hello.Capabilities = []string{protocol.CapInstances}
+		hello.Capabilities = append(hello.Capabilities, protocol.CapInstances)
+	}
+	if s.plugin.Storage != nil {
+		storage := s.plugin.Storage()
+		if _, ok := storage.(Presigner); ok {
+			hello.Capabilities = append(hello.Capabilities, protocol.CapPresign)
+		}
+		if _, ok := storage.(Multiparter); ok {
+			hello.Capabilities = append(hello.Capabilities, protocol.CapMultipart)
+		}
 	}
 	return hello, nil
 }
@@ -67,8 +95,8 @@ func (s *server) Configure(ctx context.Context, name string, config json.RawMess
 	}
 	defer sl.release()
 
-	pusher := s.plugin.Pusher()
-	if problems := settings.DecodeJSON(config, pusher); len(problems) > 0 {
+	value := s.plugin.value()
+	if problems := settings.DecodeJSON(config, value); len(problems) > 0 {
 		out := make([]protocol.ConfigProblem, len(problems))
 		for i, p := range problems {
 			out[i] = protocol.ConfigProblem{Field: p.Variable, Reason: p.Reason}
@@ -82,7 +110,7 @@ func (s *server) Configure(ctx context.Context, name string, config json.RawMess
 		return nil, fmt.Errorf("replace instance %s: %w", name, err)
 	}
 	log := s.log.With("instance", name)
-	if opener, ok := pusher.(Opener); ok {
+	if opener, ok := value.(Opener); ok {
 		if err := opener.Open(ctx, Env{Instance: name, Log: log}); err != nil {
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("open instance %s: %w", name, err)
@@ -90,7 +118,12 @@ func (s *server) Configure(ctx context.Context, name string, config json.RawMess
 			return problemsOf(err), nil
 		}
 	}
-	s.put(sl, newInstance(name, pusher, s.plugin, log))
+	switch v := value.(type) {
+	case Pusher:
+		s.put(sl, newInstance(name, v, s.plugin, log))
+	case Storage:
+		s.put(sl, newKeeper(name, v))
+	}
 	return nil, nil
 }
 
@@ -102,7 +135,7 @@ func (s *server) Health(ctx context.Context, name string) error {
 	if in == nil {
 		return fmt.Errorf("%w: %s", protocol.ErrUnknownInstance, name)
 	}
-	checker, ok := in.pusher.(HealthChecker)
+	checker, ok := in.author().(HealthChecker)
 	if !ok {
 		return nil
 	}
@@ -141,21 +174,26 @@ func (s *server) Drain(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-func (s *server) Deliver(ctx context.Context, name string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
-	in := s.current(name)
-	if in == nil {
+// pusherServer serves the pushers of a process.
+type pusherServer struct{ *server }
+
+var _ protocol.PusherServer = pusherServer{}
+
+func (s pusherServer) Deliver(ctx context.Context, name string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+	in, ok := s.current(name).(*instance)
+	if !ok {
 		return fmt.Errorf("%w: %s", protocol.ErrUnknownInstance, name)
 	}
 	return in.deliver(ctx, recv, send)
 }
 
-// stop breaks off every Deliver call that is still running.
+// stop breaks off every call that is still at work.
 func (s *server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sl := range s.slots {
 		if sl.current != nil {
-			sl.current.abort(errStopping)
+			sl.current.stop(errStopping)
 		}
 	}
 }
@@ -187,13 +225,13 @@ func (s *server) slot(name string) *slot {
 	return sl
 }
 
-func (s *server) put(sl *slot, in *instance) {
+func (s *server) put(sl *slot, in occupant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sl.current = in
 }
 
-func (s *server) current(name string) *instance {
+func (s *server) current(name string) occupant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sl, ok := s.slots[name]; ok {

@@ -333,13 +333,13 @@ func (q *quiet) Deliver(_ context.Context, b *sdk.Batch) error { return q.on.del
 
 func TestAPluginThatCannotBeServedSaysWhy(t *testing.T) {
 	for says, p := range map[string]sdk.Plugin{
-		"form [a-z]":       {Name: "Acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return &quiet{} }},
-		"reserved":         {Name: "client", Version: "1.0.0", Pusher: func() sdk.Pusher { return &quiet{} }},
-		"semantic version": {Name: "acme", Version: "one", Pusher: func() sdk.Pusher { return &quiet{} }},
-		"Pusher is nil":    {Name: "acme", Version: "1.0.0"},
-		"not a pointer":    {Name: "acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return nil }},
-		"limit":            {Name: "acme", Version: "1.0.0", Window: -1, Pusher: func() sdk.Pusher { return &quiet{} }},
-		"camelCase":        {Name: "acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return &mistagged{} }},
+		"form [a-z]":                 {Name: "Acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return &quiet{} }},
+		"reserved":                   {Name: "client", Version: "1.0.0", Pusher: func() sdk.Pusher { return &quiet{} }},
+		"semantic version":           {Name: "acme", Version: "one", Pusher: func() sdk.Pusher { return &quiet{} }},
+		"neither Pusher nor Storage": {Name: "acme", Version: "1.0.0"},
+		"not a pointer":              {Name: "acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return nil }},
+		"limit":                      {Name: "acme", Version: "1.0.0", Window: -1, Pusher: func() sdk.Pusher { return &quiet{} }},
+		"camelCase":                  {Name: "acme", Version: "1.0.0", Pusher: func() sdk.Pusher { return &mistagged{} }},
 	} {
 		_, err := sdk.NewServer(p, hclog.NewNullLogger())
 		require.ErrorContains(t, err, says)

@@ -91,9 +91,13 @@ func batches(frames, rows int) func() *protocol.Batch {
 // inProcess is the time per row, µs, of the SDK's server called directly.
 func (b *bench) inProcess(ctx context.Context, frames, rows int) (float64, error) {
 	count := new(tally)
-	server, err := sdk.NewServer(sdk.Plugin{Name: "tally", Version: "1.0.0", Summary: "Counts.", Pusher: func() sdk.Pusher { return count }}, hclog.NewNullLogger())
+	served, err := sdk.NewServer(sdk.Plugin{Name: "tally", Version: "1.0.0", Summary: "Counts.", Pusher: func() sdk.Pusher { return count }}, hclog.NewNullLogger())
 	if err != nil {
 		return 0, err
+	}
+	server, ok := served.(protocol.PusherServer)
+	if !ok {
+		return 0, fmt.Errorf("the SDK serves a pusher as %T", served)
 	}
 	if problems, err := server.Configure(ctx, "tally", json.RawMessage("{}")); err != nil || len(problems) > 0 {
 		return 0, fmt.Errorf("configure: %v %w", problems, err)

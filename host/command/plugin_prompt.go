@@ -52,7 +52,7 @@ type prompt struct {
 	options pluginRunOptions
 
 	mu     sync.Mutex
-	client protocol.PusherClient // of the newest process
+	client protocol.Client // of the newest process
 
 	session delivery.Session // nil: the next batch opens one
 	seq     uint64

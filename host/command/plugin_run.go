@@ -238,7 +238,7 @@ func fileVars(prefix string, text []byte) (map[string]string, error) {
 }
 
 // wrap keeps the connection of the newest process, for .health.
-func (p *prompt) wrap(_ string, _ hclog.Logger, _ json.RawMessage, client protocol.PusherClient) protocol.PusherClient {
+func (p *prompt) wrap(_ string, _ hclog.Logger, _ json.RawMessage, client protocol.Client) protocol.Client {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.client = client

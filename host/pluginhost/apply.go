@@ -40,8 +40,10 @@ func (h *Host) Apply(ctx context.Context, list []Instance) (Changes, []settings.
 		return Changes{}, problem(context.Cause(ctx))
 	}
 	defer h.changes.Release(allChanges)
-	p := h.plan(list)
+	awake, asleep := h.split(list)
+	p := h.plan(awake)
 	defer p.abandon()
+	p.rest(ctx, asleep)
 	p.prepare(ctx)
 	if ctx.Err() != nil {
 		return Changes{}, problem(fmt.Errorf("changing the plugins was cut short: %w", context.Cause(ctx)))
@@ -70,6 +72,7 @@ type plan struct {
 	same  []seating     // instances that are changed in the process that they sit in, or attached ones
 	added map[string]*member
 
+	asleep    []Instance // that no process is started for
 	release   chan struct{}
 	committed bool
 }
@@ -305,6 +308,7 @@ func (p *plan) abandon() {
 func (p *plan) commit(ctx context.Context) {
 	p.committed = true
 	p.h.arrange(p.wanted, p.added)
+	p.h.lay(p.asleep)
 	joined := map[*supervisor]bool{}
 	for _, c := range p.join {
 		joined[c.at] = true

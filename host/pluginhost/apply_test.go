@@ -236,7 +236,7 @@ func TestTheHooksSeeEachStartAndEachCall(t *testing.T) {
 			}
 			return "locked", nil
 		}
-		o.Wrap = func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.PusherClient) protocol.PusherClient {
+		o.Wrap = func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.Client) protocol.Client {
 			mu.Lock()
 			defer mu.Unlock()
 			wrapped = append(wrapped, instance+" "+fmt.Sprint(strings.Contains(string(schema), `"share"`), log != nil))

@@ -18,14 +18,17 @@ var pinForm = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 // check finds what is wrong with an instance before anything is started.
 func (in Instance) check() []settings.Problem {
 	var problems []settings.Problem
-	if err := CheckName(in.Name); err != nil {
-		problems = append(problems, settings.Problem{Variable: in.Prefix + "ENABLED", Reason: err.Error()})
+	if err := CheckName(in.bareName()); err != nil {
+		problems = append(problems, settings.Problem{Variable: in.enabling(), Reason: err.Error()})
 	}
-	if err := CheckName(in.Plugin); err != nil && in.Plugin != in.Name {
+	if err := CheckName(in.Plugin); err != nil && in.Plugin != in.bareName() {
 		problems = append(problems, settings.Problem{Variable: in.Prefix + "USE", Reason: err.Error()})
 	}
-	if in.Kind != protocol.KindPusher {
-		problems = append(problems, settings.Problem{Variable: in.Prefix + "ENABLED", Reason: fmt.Sprintf("plugins of the kind %q cannot be run by this version of Rivergate", in.Kind)})
+	if in.Kind != protocol.KindPusher && in.Kind != protocol.KindStorage {
+		problems = append(problems, settings.Problem{Variable: in.enabling(), Reason: fmt.Sprintf("plugins of the kind %q cannot be run by this version of Rivergate", in.Kind)})
+	}
+	if in.Name != InstanceName(in.Kind, in.bareName()) {
+		problems = append(problems, settings.Problem{Variable: in.enabling(), Reason: fmt.Sprintf("the instance is called %q, and not %q", in.Name, InstanceName(in.Kind, in.bareName()))})
 	}
 	if in.SHA256 != "" && !pinForm.MatchString(in.SHA256) {
 		problems = append(problems, settings.Problem{Variable: in.Prefix + "SHA256", Reason: "must be a SHA-256 of 64 hexadecimal digits"})
@@ -45,7 +48,7 @@ func checkDoubles(list []Instance) []settings.Problem {
 	for _, in := range list {
 		in = in.withDefaults()
 		if seen[in.Prefix] {
-			problems = append(problems, settings.Problem{Variable: in.Prefix + "ENABLED", Reason: fmt.Sprintf("two instances are called %q", in.Name)})
+			problems = append(problems, settings.Problem{Variable: in.enabling(), Reason: fmt.Sprintf("two instances are called %q", in.Name)})
 		}
 		seen[in.Prefix] = true
 	}
@@ -78,7 +81,7 @@ func (in Instance) variableProblems(schema json.RawMessage) []settings.Problem {
 // equal tells whether nothing of the instance has changed.
 func (in Instance) equal(other Instance) bool {
 	return in.Name == other.Name && in.Plugin == other.Plugin && in.Kind == other.Kind && in.SHA256 == other.SHA256 &&
-		in.Prefix == other.Prefix && in.Limits == other.Limits && in.RunAs == other.RunAs && in.Shared == other.Shared &&
+		in.Prefix == other.Prefix && in.Limits == other.Limits && in.RunAs == other.RunAs && in.Shared == other.Shared && in.OnDemand == other.OnDemand &&
 		slices.Equal(in.PassEnv, other.PassEnv) && slices.Equal(in.HostVars, other.HostVars) && maps.Equal(in.Vars, other.Vars)
 }
 
@@ -96,7 +99,7 @@ func (in Instance) startProblems(err error) []settings.Problem {
 	if errors.Is(err, errNoTriggers) {
 		return []settings.Problem{{Variable: controlTower, Reason: fmt.Sprintf("is not set, and pusher %s: %v", in.Name, err)}}
 	}
-	suffix := "ENABLED"
+	variable := in.enabling()
 	var invalid *invalidError
 	var wrong *hashError
 	var missing *missingError
@@ -104,11 +107,11 @@ func (in Instance) startProblems(err error) []settings.Problem {
 	case errors.As(err, &invalid):
 		return invalid.problems
 	case errors.As(err, &wrong):
-		suffix = "SHA256"
-	case errors.As(err, &missing) && in.Plugin != in.Name:
-		suffix = "USE"
+		variable = in.Prefix + "SHA256"
+	case errors.As(err, &missing) && in.Plugin != in.bareName():
+		variable = in.Prefix + "USE"
 	}
-	return []settings.Problem{{Variable: in.Prefix + suffix, Reason: "plugin " + in.Plugin + ": " + err.Error()}}
+	return []settings.Problem{{Variable: variable, Reason: "plugin " + in.Plugin + ": " + err.Error()}}
 }
 
 // configured tells whether an error is the operator's to mend: it keeps the host from serving at all.

@@ -41,7 +41,7 @@ type life interface {
 type running struct {
 	life
 	dead <-chan struct{} // closed when the process or the connection has ended
-	rpc  protocol.PusherClient
+	rpc  protocol.Client
 	log  hclog.Logger
 
 	hello    protocol.Hello
@@ -198,7 +198,7 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 	return nil, explainStart(p, timedOut, h.opts.StartTimeout, err)
 }
 
-func dispense(client *plugin.Client) (protocol.PusherClient, error) {
+func dispense(client *plugin.Client) (protocol.Client, error) {
 	conn, err := client.Client()
 	if err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ func dispense(client *plugin.Client) (protocol.PusherClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	rpc, ok := raw.(protocol.PusherClient)
+	rpc, ok := raw.(protocol.Client)
 	if !ok {
 		return nil, fmt.Errorf("go-plugin gave a %T", raw)
 	}

@@ -49,7 +49,7 @@ func (h *Host) Discover() ([]Found, error) {
 	return found, nil
 }
 
-// Introduce asks each pusher that can be run for its version, in parallel: it is started for a moment, without configuration. One
+// Introduce asks each plugin that can be run for its version, in parallel: it is started for a moment, without configuration. One
 // that does not introduce itself gets a Problem.
 func (h *Host) Introduce(ctx context.Context, found []Found) error {
 	ctx, leave, err := h.enter(ctx)
@@ -59,7 +59,7 @@ func (h *Host) Introduce(ctx context.Context, found []Found) error {
 	defer leave()
 	var all errgroup.Group
 	for i := range found {
-		if f := &found[i]; f.Problem == "" && f.Kind == protocol.KindPusher {
+		if f := &found[i]; f.Problem == "" && (f.Kind == protocol.KindPusher || f.Kind == protocol.KindStorage) {
 			all.Go(func() error {
 				h.introduce(ctx, f)
 				return nil
@@ -72,7 +72,7 @@ func (h *Host) Introduce(ctx context.Context, found []Found) error {
 func (h *Host) introduce(ctx context.Context, f *Found) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
 	defer cancel()
-	in := Instance{Name: f.Name, Plugin: f.Name, Kind: f.Kind, SHA256: f.Pin, Prefix: VariablePrefix(f.Kind, f.Name)}.withDefaults()
+	in := Instance{Name: InstanceName(f.Kind, f.Name), Plugin: f.Name, Kind: f.Kind, SHA256: f.Pin, Prefix: VariablePrefix(f.Kind, f.Name)}.withDefaults()
 	r, err := h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
 	if err != nil {
 		f.Problem = err.Error()

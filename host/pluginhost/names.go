@@ -50,6 +50,15 @@ func CheckName(name string) error {
 	return nil
 }
 
+// InstanceName is the name of an instance among those of all kinds: acme for a pusher, storage-s3 for the storage s3. No pusher can
+// be called that.
+func InstanceName(kind protocol.Kind, name string) string {
+	if kind == protocol.KindPusher || kind == "" {
+		return name
+	}
+	return string(kind) + "-" + name
+}
+
 // VariablePrefix is what the variables of an instance start with: PLUGIN_ACME_ for a pusher, PLUGIN_STORAGE_S3_ for the
 // other kinds.
 func VariablePrefix(kind protocol.Kind, name string) string {

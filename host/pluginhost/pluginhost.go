@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/settings"
@@ -58,7 +60,7 @@ type Options struct {
 	Attach map[string]string
 	// Wrap, when not nil, gets the connection of every process of an instance once the plugin has described itself, and
 	// returns what is used instead: a log of all messages.
-	Wrap func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.PusherClient) protocol.PusherClient
+	Wrap func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.Client) protocol.Client
 
 	StartTimeout time.Duration // for a start up to the description, and again for Configure; 0: 10 s
 	StopTimeout  time.Duration // for draining and ending one process; 0: 10 s
@@ -66,12 +68,12 @@ type Options struct {
 
 // Instance is one configured plugin.
 type Instance struct {
-	Name    string
-	Plugin  string // the binary's plugin name; empty: Name
+	Name    string // InstanceName(Kind, …): acme for a pusher, storage-s3 for a storage
+	Plugin  string // the binary's plugin name; empty: that of Name
 	Kind    protocol.Kind
 	SHA256  string            // pin, hex; empty: none
 	PassEnv []string          // names of the host's variables that the process inherits
-	Prefix  string            // of its variables: PLUGIN_ACME_; empty: VariablePrefix(Kind, Name)
+	Prefix  string            // of its variables: PLUGIN_ACME_; empty: that of kind and name
 	Vars    map[string]string // variable → text; only those that are the plugin's own
 	// HostVars are the full names of the instance's variables that the host itself reads: a misspelt variable may have
 	// meant one of them.
@@ -79,13 +81,30 @@ type Instance struct {
 	Limits   Limits // of its process
 	RunAs    string // "user" or "user:group" that its process runs as; empty: the host's own
 	Shared   bool   // it may run in one process with others of the same binary, limits and environment, when the plugin can
+	OnDemand bool   // its process starts when the instance is first needed
 }
 
 func (in Instance) withDefaults() Instance {
-	in.Plugin = cmp.Or(in.Plugin, in.Name)
 	in.Kind = cmp.Or(in.Kind, protocol.KindPusher)
-	in.Prefix = cmp.Or(in.Prefix, VariablePrefix(in.Kind, in.Name))
+	in.Plugin = cmp.Or(in.Plugin, in.bareName())
+	in.Prefix = cmp.Or(in.Prefix, VariablePrefix(in.Kind, in.bareName()))
 	return in
+}
+
+// bareName is the name without the kind.
+func (in Instance) bareName() string {
+	if in.Kind == protocol.KindPusher {
+		return in.Name
+	}
+	return strings.TrimPrefix(in.Name, string(in.Kind)+"-")
+}
+
+// enabling is the variable that has the host run the instance.
+func (in Instance) enabling() string {
+	if in.Kind == protocol.KindStorage {
+		return "RIVERGATE_STORAGE"
+	}
+	return in.Prefix + "ENABLED"
 }
 
 // Host runs plugins. Make one with New, Start it once, Stop it.
@@ -105,9 +124,11 @@ type Host struct {
 	cutNow context.CancelFunc
 
 	changes *semaphore.Weighted // Apply takes all of it, each Reload one
+	wakes   singleflight.Group  // by instance
 
 	mu       sync.Mutex
-	members  []*member // in the order of the last list
+	members  []*member  // in the order of the last list
+	asleep   []Instance // on demand, and not needed so far
 	starting bool
 	stopping bool
 	busy     sync.WaitGroup // calls that start processes: Check, Reload, Apply
@@ -179,6 +200,25 @@ func (h *Host) checkOne(ctx context.Context, in Instance) []settings.Problem {
 	if problems := h.check(in); len(problems) > 0 {
 		return problems
 	}
+	if err := h.tryOut(ctx, in); err != nil {
+		return in.startProblems(err)
+	}
+	return nil
+}
+
+// checkConfigured is checkOne with only those problems that are the operator's to mend.
+func (h *Host) checkConfigured(ctx context.Context, in Instance) []settings.Problem {
+	if problems := h.check(in); len(problems) > 0 {
+		return problems
+	}
+	if err := h.tryOut(ctx, in); err != nil && configured(err) {
+		return in.startProblems(err)
+	}
+	return nil
+}
+
+// tryOut starts the plugin for a moment, to check the variables against its schema.
+func (h *Host) tryOut(ctx context.Context, in Instance) error {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
 	defer cancel()
 	var r *running
@@ -189,14 +229,12 @@ func (h *Host) checkOne(ctx context.Context, in Instance) []settings.Problem {
 		r, err = h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
 	}
 	if err != nil {
-		return in.startProblems(err)
+		return err
 	}
 	defer r.destroy("the check is over")
 	r.expectEnd()
-	if _, err := in.config(r.desc.ConfigSchema); err != nil {
-		return in.startProblems(err)
-	}
-	return nil
+	_, err = in.config(r.desc.ConfigSchema)
+	return err
 }
 
 // Start starts every instance, in parallel, and returns once each is running so far that its variables could be checked,
@@ -223,9 +261,11 @@ func (h *Host) begin(ctx context.Context, list []Instance) []settings.Problem {
 		return problem(err)
 	}
 	defer leave()
-	p := h.plan(list)
+	awake, asleep := h.split(list)
+	p := h.plan(awake)
 	defer p.abandon()
 	h.arrange(p.wanted, p.added)
+	p.rest(ctx, asleep)
 	p.prepare(ctx)
 	switch err := context.Cause(ctx); {
 	case errors.Is(err, errStopped):
@@ -237,6 +277,7 @@ func (h *Host) begin(ctx context.Context, list []Instance) []settings.Problem {
 		return problems
 	}
 	p.committed = true
+	h.lay(p.asleep)
 	close(p.release)
 	close(h.started)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -14,14 +15,16 @@ import (
 type seat struct {
 	*running
 	instance string
-	pusher   protocol.PusherClient // the connection as the instance is to use it
-	health   error                 // of the first check: nil, or *protocol.Unhealthy
+	plugin   protocol.Client // the connection as the instance is to use it
+	health   error           // of the first check: nil, or *protocol.Unhealthy
 
 	retired chan struct{} // closed when its streams are to end
 	idle    chan struct{} // closed when they have
 
+	moved atomic.Int64 // when a call of a storage last got on, Unix nanoseconds
+
 	mu       sync.Mutex
-	sessions int  // open delivery streams
+	sessions int  // open delivery streams; of a storage: calls
 	closing  bool // no further one
 
 	// Of the supervisor's watch alone.
@@ -30,14 +33,14 @@ type seat struct {
 }
 
 // sit makes the instance in the process, and asks it for its health.
-func (h *Host) sit(ctx context.Context, r *running, in Instance, pusher protocol.PusherClient) (*seat, error) {
+func (h *Host) sit(ctx context.Context, r *running, in Instance, plugin protocol.Client) (*seat, error) {
 	config, err := in.config(r.desc.ConfigSchema)
 	if err != nil {
 		return nil, err
 	}
 	call, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
 	defer cancel()
-	problems, err := pusher.Configure(call, in.Name, config)
+	problems, err := plugin.Configure(call, in.Name, config)
 	if err != nil {
 		return nil, r.failedCall("configuration", err)
 	}
@@ -46,13 +49,13 @@ func (h *Host) sit(ctx context.Context, r *running, in Instance, pusher protocol
 	}
 	call, cancel = context.WithTimeout(ctx, h.opts.StartTimeout) // no shorter: many start at once, on a busy machine
 	defer cancel()
-	err = pusher.Health(call, in.Name)
+	err = plugin.Health(call, in.Name)
 	var unhealthy *protocol.Unhealthy
 	if err != nil && !errors.As(err, &unhealthy) {
 		return nil, r.failedCall("first health check", err)
 	}
 	return &seat{
-		running: r, instance: in.Name, pusher: pusher, health: err,
+		running: r, instance: in.Name, plugin: plugin, health: err,
 		retired: make(chan struct{}), idle: make(chan struct{}),
 	}, nil
 }
@@ -96,29 +99,34 @@ func (s *seat) leave() {
 
 // retire asks the streams to end in good order and waits for that. No new one opens.
 func (s *seat) retire(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.closing {
-		s.closing = true
-		close(s.retired)
-		if s.sessions == 0 {
-			close(s.idle)
-		}
-	}
-	s.mu.Unlock()
-
+	s.shut()
 	select {
 	case <-s.idle:
 		return nil
 	case <-s.dead:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("delivery streams are still open: %w", context.Cause(ctx))
+		return fmt.Errorf("it is still at work: %w", context.Cause(ctx))
+	}
+}
+
+// shut lets no new stream or call begin.
+func (s *seat) shut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	s.closing = true
+	close(s.retired)
+	if s.sessions == 0 {
+		close(s.idle)
 	}
 }
 
 // drain ends the instance in the process: what it accepted is finished.
 func (s *seat) drain(ctx context.Context) error {
-	err := s.pusher.Drain(ctx, s.instance)
+	err := s.plugin.Drain(ctx, s.instance)
 	if err == nil || errors.Is(err, protocol.ErrUnknownInstance) || s.endedItself() {
 		return nil
 	}

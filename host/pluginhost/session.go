@@ -76,7 +76,7 @@ func (s *seat) open(ctx context.Context) (*session, error) {
 	}
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while it opens, ctx holds
-	stream, err := s.pusher.Deliver(streamCtx, s.instance)
+	stream, err := s.plugin.Deliver(streamCtx, s.instance)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -170,7 +170,7 @@ const pulseTime = 2 * time.Second
 func (s *session) pulse() string {
 	ctx, cancel := context.WithTimeout(context.Background(), pulseTime)
 	defer cancel()
-	err := s.seat.pusher.Health(ctx, s.seat.instance)
+	err := s.seat.plugin.Health(ctx, s.seat.instance)
 	var unhealthy *protocol.Unhealthy
 	switch {
 	case err == nil:

@@ -130,16 +130,16 @@ func TestOneOfSeveralSharedInstancesComesGoesAndChangesAlone(t *testing.T) {
 }
 
 // lateDrain is a connection on which the call Drain takes its time to arrive.
-type lateDrain struct{ protocol.PusherClient }
+type lateDrain struct{ protocol.Client }
 
 func (l lateDrain) Drain(ctx context.Context, instance string) error {
 	<-time.After(300 * time.Millisecond)
-	return l.PusherClient.Drain(ctx, instance)
+	return l.Client.Drain(ctx, instance)
 }
 
 func TestAnInstanceThatComesBackToASharedProcessIsNotDrainedThere(t *testing.T) {
 	w := newWorld(t, func(o *Options) {
-		o.Wrap = func(_ string, _ hclog.Logger, _ json.RawMessage, c protocol.PusherClient) protocol.PusherClient {
+		o.Wrap = func(_ string, _ hclog.Logger, _ json.RawMessage, c protocol.Client) protocol.Client {
 			return lateDrain{c}
 		}
 	})
@@ -152,7 +152,7 @@ func TestAnInstanceThatComesBackToASharedProcessIsNotDrainedThere(t *testing.T) 
 	w.host.ending.Wait()
 	m, err := w.host.lookup(t.Context(), "a")
 	require.NoError(t, err)
-	require.NoError(t, m.seat().pusher.Health(t.Context(), "a"), "the process still has the instance")
+	require.NoError(t, m.seat().plugin.Health(t.Context(), "a"), "the process still has the instance")
 }
 
 func TestASharedInstanceThatRefusesAChangeGetsItsFormerConfigurationBack(t *testing.T) {

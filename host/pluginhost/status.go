@@ -23,6 +23,7 @@ const (
 	StateCrashLoop  State = "crash_loop"  // it crashed often and is tried now and then
 	StateFailed     State = "failed"      // it cannot be started; tried again with growing pauses
 	StateStopped    State = "stopped"
+	StateIdle       State = "idle" // it starts when it is first needed
 )
 
 // Status is what is known about one instance.
@@ -69,11 +70,14 @@ const PhaseUpgrading = "upgrading"
 // Status lists the instances in the order of Start or the last Apply. What a process said about itself stays after its end.
 func (h *Host) Status() []Status {
 	h.mu.Lock()
-	members := h.members
+	members, asleep := h.members, h.asleep
 	h.mu.Unlock()
-	list := make([]Status, 0, len(members))
+	list := make([]Status, 0, len(members)+len(asleep))
 	for _, m := range members {
 		list = append(list, m.status())
+	}
+	for _, in := range asleep {
+		list = append(list, Status{Name: in.Name, Kind: in.Kind, Plugin: in.Plugin, Binary: h.binaryPath(in), State: StateIdle, Attached: h.opts.Attach[in.Name]})
 	}
 	return list
 }

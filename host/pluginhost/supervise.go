@@ -361,11 +361,11 @@ func (s *supervisor) sitAll(ctx context.Context, r *running, strict bool) error 
 
 // sit configures one tenant. It is called with work held.
 func (s *supervisor) sit(ctx context.Context, r *running, t *tenant, in Instance, strict bool) error {
-	pusher := r.rpc
+	plugin := r.rpc
 	if s.h.opts.Wrap != nil {
-		pusher = s.h.opts.Wrap(in.Name, t.m.log, r.desc.ConfigSchema, r.rpc)
+		plugin = s.h.opts.Wrap(in.Name, t.m.log, r.desc.ConfigSchema, r.rpc)
 	}
-	seat, err := s.h.sit(ctx, r, in, pusher)
+	seat, err := s.h.sit(ctx, r, in, plugin)
 	if err != nil {
 		return err
 	}
@@ -489,7 +489,7 @@ func (s *supervisor) seats(r *running) []*seat {
 func (s *supervisor) ask(seat *seat, answers chan<- answer, over <-chan struct{}) {
 	call, cancel := context.WithTimeout(s.ctx, s.h.pace.healthTimeout)
 	defer cancel()
-	err := seat.pusher.Health(call, seat.instance)
+	err := seat.plugin.Health(call, seat.instance)
 	select {
 	case answers <- answer{seat, err}:
 	case <-over:

@@ -35,21 +35,21 @@ type Traces struct {
 
 // Wrap is what Options.Wrap takes. It is nil when nothing is traced, so that tracing costs nothing then. schema is the
 // plugin's configuration schema, or nil when it is not known yet: then it is learnt from Describe.
-func (t Traces) Wrap() func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.PusherClient) protocol.PusherClient {
+func (t Traces) Wrap() func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.Client) protocol.Client {
 	if len(t.Instances) == 0 {
 		return nil
 	}
-	return func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.PusherClient) protocol.PusherClient {
+	return func(instance string, log hclog.Logger, schema json.RawMessage, c protocol.Client) protocol.Client {
 		if !slices.Contains(t.Instances, instance) && !slices.Contains(t.Instances, traceEveryone) {
 			return c
 		}
-		return &tracedClient{PusherClient: c, log: log.Named("trace"), data: t.Data, schema: schema}
+		return &tracedClient{Client: c, log: log.Named("trace"), data: t.Data, schema: schema}
 	}
 }
 
 // tracedClient logs the calls of one process and passes them on.
 type tracedClient struct {
-	protocol.PusherClient
+	protocol.Client
 	log  hclog.Logger
 	data bool
 
@@ -74,7 +74,7 @@ func (t *tracedClient) answered(message string, since time.Time, err error, fiel
 func (t *tracedClient) Handshake(ctx context.Context, host protocol.Hello) (protocol.Hello, error) {
 	began := time.Now()
 	t.sent("Handshake", "versions", host.Versions)
-	hello, err := t.PusherClient.Handshake(ctx, host)
+	hello, err := t.Client.Handshake(ctx, host)
 	t.answered("Handshake", began, err, "versions", hello.Versions, "capabilities", hello.Capabilities, "sdk", printable(hello.Software),
 		"max_batch_rows", hello.Limits.MaxBatchRows, "max_batch_bytes", hello.Limits.MaxBatchBytes)
 	return hello, err
@@ -83,7 +83,7 @@ func (t *tracedClient) Handshake(ctx context.Context, host protocol.Hello) (prot
 func (t *tracedClient) Describe(ctx context.Context) (protocol.Description, error) {
 	began := time.Now()
 	t.sent("Describe")
-	d, err := t.PusherClient.Describe(ctx)
+	d, err := t.Client.Describe(ctx)
 	if err == nil {
 		t.mu.Lock()
 		t.schema = d.ConfigSchema
@@ -104,7 +104,7 @@ func (t *tracedClient) Configure(ctx context.Context, instance string, config js
 		fields = append(fields, "config", masked)
 	}
 	t.sent("Configure", fields...)
-	problems, err := t.PusherClient.Configure(ctx, instance, config)
+	problems, err := t.Client.Configure(ctx, instance, config)
 	fields = []any{"instance", instance, "problems", len(problems)}
 	for _, p := range problems {
 		fields = append(fields, "field", printable(p.Field))
@@ -119,7 +119,7 @@ func (t *tracedClient) Configure(ctx context.Context, instance string, config js
 func (t *tracedClient) Health(ctx context.Context, instance string) error {
 	began := time.Now()
 	t.sent("Health", "instance", instance)
-	err := t.PusherClient.Health(ctx, instance)
+	err := t.Client.Health(ctx, instance)
 	t.answered("Health", began, err, "instance", instance, "healthy", err == nil)
 	return err
 }
@@ -127,7 +127,7 @@ func (t *tracedClient) Health(ctx context.Context, instance string) error {
 func (t *tracedClient) Drain(ctx context.Context, instance string) error {
 	began := time.Now()
 	t.sent("Drain", "instance", instance)
-	err := t.PusherClient.Drain(ctx, instance)
+	err := t.Client.Drain(ctx, instance)
 	t.answered("Drain", began, err, "instance", instance)
 	return err
 }
@@ -135,7 +135,7 @@ func (t *tracedClient) Drain(ctx context.Context, instance string) error {
 func (t *tracedClient) Deliver(ctx context.Context, instance string) (protocol.DeliverStream, error) {
 	began := time.Now()
 	t.sent("Deliver opens", "instance", instance)
-	stream, err := t.PusherClient.Deliver(ctx, instance)
+	stream, err := t.Client.Deliver(ctx, instance)
 	t.answered("Deliver opened", began, err, "instance", instance)
 	if err != nil {
 		return nil, err

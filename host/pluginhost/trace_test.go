@@ -28,7 +28,10 @@ const tracedSchema = `{"type":"object","properties":{
 const tracedConfig = `{"url":"http://plain.example","token":"t0p\"secret","key":12345678,"nested":{"password":"hunter2"},"elsewhere":"far","undeclared":"odd-one","limit":7}`
 
 // tracedPlugin answers as a plugin would that quotes rows and secrets in whatever it says.
-type tracedPlugin struct{ acks chan protocol.Ack }
+type tracedPlugin struct {
+	protocol.Storage
+	acks chan protocol.Ack
+}
 
 func (p *tracedPlugin) Handshake(context.Context, protocol.Hello) (protocol.Hello, error) {
 	return protocol.Hello{Versions: []uint32{1}, Software: "sdk/1"}, nil

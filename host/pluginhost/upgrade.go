@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 // An upgrade puts a new process in the place of a running one:
@@ -25,6 +28,9 @@ import (
 func (h *Host) Reload(ctx context.Context, name string) error {
 	m, err := h.lookup(ctx, name)
 	if err != nil {
+		if h.sleeps(name) {
+			return nil // it starts from what is on disk when it is needed
+		}
 		return err
 	}
 	ctx, leave, err := h.enter(ctx)
@@ -163,8 +169,13 @@ func (h *Host) moveFrom(ctx context.Context, old *supervisor, movers []*tenant, 
 	}
 	var streams errgroup.Group
 	seats := make([]*seat, len(movers))
+	overlaps := old.spec.Kind == protocol.KindStorage // both may be at work at once
 	for i, t := range movers {
-		if seats[i] = t.m.seat(); seats[i] != nil {
+		switch seats[i] = t.m.seat(); {
+		case seats[i] == nil:
+		case overlaps:
+			seats[i].shut()
+		default:
 			streams.Go(func() error { return seats[i].retire(ctx) })
 		}
 	}
@@ -197,10 +208,26 @@ func (h *Host) moveFrom(ctx context.Context, old *supervisor, movers []*tenant, 
 		return
 	}
 	h.ending.Go(func() {
+		if overlaps {
+			h.letFinish(old, seats)
+		}
 		ctx, cancel := context.WithTimeout(h.cut, h.opts.StopTimeout)
 		defer cancel()
 		left.stop(ctx, seats)
 	})
+}
+
+// transferTime is what the transfers of a storage process get to end once another process has its place.
+const transferTime = 15 * time.Minute
+
+func (h *Host) letFinish(old *supervisor, seats []*seat) {
+	ctx, cancel := context.WithTimeout(h.ctx, transferTime)
+	defer cancel()
+	for _, s := range seats {
+		if err := s.retire(ctx); err != nil {
+			old.log.Warn("transfers of the old plugin process are cut", "error", err)
+		}
+	}
 }
 
 // described is what the last process said about itself.

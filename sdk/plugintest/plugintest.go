@@ -37,7 +37,7 @@ const Instance = "test"
 // Harness is one configured instance and the stream to it. It belongs to the test's goroutine.
 type Harness struct {
 	// Client is the host's view of the plugin, for what the harness does not wrap.
-	Client protocol.PusherClient
+	Client protocol.Client
 
 	t      testing.TB
 	config json.RawMessage
@@ -220,7 +220,7 @@ func (h *Harness) context() (context.Context, context.CancelFunc) {
 }
 
 // serve runs p in this process, behind a unix socket.
-func serve(t testing.TB, p sdk.Plugin) protocol.PusherClient {
+func serve(t testing.TB, p sdk.Plugin) protocol.Client {
 	t.Helper()
 	impl, err := sdk.NewServer(p, testLog(t))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // launch runs a binary through go-plugin, with nothing of this process's environment but what command holds.
-func launch(t testing.TB, command *exec.Cmd) protocol.PusherClient {
+func launch(t testing.TB, command *exec.Cmd) protocol.Client {
 	t.Helper()
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
@@ -32,5 +32,5 @@ func launch(t testing.TB, command *exec.Cmd) protocol.PusherClient {
 	if err != nil {
 		t.Fatalf("plugintest: start %s: %v", command.Path, err)
 	}
-	return dispensed.(protocol.PusherClient)
+	return dispensed.(protocol.Client)
 }

@@ -20,8 +20,12 @@ const (
 // Versions is what both sides offer, the newest first.
 func Versions() []uint32 { return []uint32{Version2, Version1} }
 
-// CapInstances is the capability of a plugin of which one process serves any number of instances.
-const CapInstances = "instances"
+// The capabilities of plugins.
+const (
+	CapInstances = "instances" // one process serves any number of instances
+	CapPresign   = "presign"   // a storage that signs URLs
+	CapMultipart = "multipart" // a storage that takes objects in parts
+)
 
 // MaxMessage bounds one gRPC message in either direction, bytes. A batch of one 16 MiB row with its frame fits.
 const MaxMessage = 64 << 20
@@ -29,7 +33,7 @@ const MaxMessage = 64 << 20
 // Kind is what a plugin is for.
 type Kind string
 
-// The kinds of plugins. Only pushers exist so far; the other words are reserved.
+// The kinds of plugins. Pushers and storages exist so far; the other words are reserved.
 const (
 	KindPusher    Kind = "pusher"
 	KindConnector Kind = "connector"

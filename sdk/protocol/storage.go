@@ -19,7 +19,8 @@ import (
 // nothing of the new one that a reader or List could see. Once Put, Copy or CompleteUpload has returned, the object survives a
 // power cut. Reads see the newest object that was acknowledged.
 type Storage interface {
-	// Put reads body to its end. An error of body is returned as it is, and nothing is stored.
+	// Put reads body to its end. An error of body is returned as it is, and nothing is stored. ErrPrecondition, ErrKey, ErrFull,
+	// ErrChecksum, and ErrSize when the body has not put.Size bytes.
 	Put(ctx context.Context, instance string, put Put, body io.Reader) (Object, error)
 	// Get opens part of an object; the caller closes it. Object describes the whole. ErrNotFound; ErrRange when from is at or beyond the
 	// end. Whole() is never refused.
@@ -64,6 +65,12 @@ type (
 		Storage
 	}
 )
+
+// Client is the host's end of a plugin of any kind.
+type Client interface {
+	PusherClient
+	Storage
+}
 
 // Abilities decide which abilities HTTP clients are offered.
 type Abilities struct {
@@ -160,6 +167,9 @@ var (
 	ErrChecksum     = errors.New("the bytes do not have the checksum that was announced")
 	ErrFull         = errors.New("the backend has no room left")
 	ErrUnsupported  = errors.New("the backend cannot do that")
+	ErrSize         = errors.New("the body does not have the size that was announced")
+	// ErrUnavailable: not at the moment; the plugin or what is behind it may be back later. What came of the call is not known.
+	ErrUnavailable = errors.New("the backend cannot be reached at the moment")
 )
 
 // MaxKey is the greatest length of a key in bytes.

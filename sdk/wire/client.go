@@ -19,18 +19,19 @@ import (
 // instanceKey is the metadata key of Deliver that names the instance.
 const instanceKey = "rivergate-instance"
 
-// NewClient is the host's end of a pusher over conn. Errors are typed where the host decides by them: IsGone,
+// NewClient is the host's end of a plugin over conn. Errors are typed where the host decides by them: IsGone,
 // protocol.ErrUnknownInstance, protocol.ErrMalformed, *protocol.Unhealthy, and the caller's own context errors.
 //
 // The plugin's answer to Handshake settles the protocol version, also over a connection that go-plugin did not negotiate.
 // Before that call it is 1.
-func NewClient(conn grpc.ClientConnInterface) protocol.PusherClient {
+func NewClient(conn grpc.ClientConnInterface) protocol.Client {
 	return newClient(conn, protocol.Version1)
 }
 
 func newClient(conn grpc.ClientConnInterface, version uint32) *client {
 	c := &client{
 		base: pluginv1.NewBaseClient(conn), pusher1: pluginv1.NewPusherClient(conn), pusher2: pluginv2.NewPusherClient(conn), patience: openTimeout,
+		storage: pluginv1.NewStorageClient(conn), wait: defaultPatience,
 	}
 	c.version.Store(version)
 	return c
@@ -43,9 +44,11 @@ type client struct {
 	base    pluginv1.BaseClient
 	pusher1 pluginv1.PusherClient
 	pusher2 pluginv2.PusherClient
+	storage pluginv1.StorageClient
 	version atomic.Uint32
 
 	patience time.Duration // openTimeout
+	wait     patience      // of the calls to a storage
 }
 
 func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.Hello, error) {

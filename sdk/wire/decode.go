@@ -38,8 +38,18 @@ type hostMessage struct {
 	other *pluginv2.HostMessage
 }
 
+// Marshal writes pieces of bodies by hand, and leaves the rest to the generated code.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*outgoingFrame); ok {
+		return m.marshal()
+	}
+	return c.CodecV2.Marshal(v)
+}
+
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch m := v.(type) {
+	case *incomingFrame:
+		return m.unmarshal(data)
 	case *batchMessage:
 		return m.decode(data.Materialize())
 	case *hostMessage:

@@ -14,8 +14,11 @@ type outgoing struct {
 	nested bool // in version 2's HostMessage
 }
 
-// Marshal writes batches by hand, and leaves the rest to the generated code.
+// Marshal writes batches and pieces of bodies by hand, and leaves the rest to the generated code.
 func (g guard) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*outgoingFrame); ok {
+		return m.marshal()
+	}
 	m, ok := v.(*outgoing)
 	if !ok {
 		return g.CodecV2.Marshal(v)

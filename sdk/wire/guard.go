@@ -38,6 +38,9 @@ func newGuard() guard { return guard{encoding.GetCodecV2("proto")} }
 
 // Unmarshal refuses a message with more in it than any honest plugin sends.
 func (g guard) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, ok := v.(*incomingFrame); ok {
+		return m.unmarshal(data)
+	}
 	most, what := maxElements, "elements"
 	nested := false
 	switch v.(type) {

@@ -1,5 +1,6 @@
 // Package wire carries the plugin protocol over gRPC and go-plugin. It is the only package that sees protobuf types: the
-// host holds a protocol.PusherClient, the plugin side serves a protocol.PusherServer, and neither knows what is between.
+// host holds a protocol.Client, the plugin side serves a protocol.PusherServer or a protocol.StorageServer, and neither knows what
+// is between.
 package wire
 
 import (
@@ -35,7 +36,7 @@ func Handshake() plugin.HandshakeConfig {
 
 // VersionedPlugins is the set of protocol versions, for both sides: a later version is one more entry, served beside the
 // older ones. server is nil in the host.
-func VersionedPlugins(server protocol.PusherServer) map[int]plugin.PluginSet {
+func VersionedPlugins(server protocol.Base) map[int]plugin.PluginSet {
 	set := map[int]plugin.PluginSet{}
 	for _, version := range protocol.Versions() {
 		set[int(version)] = plugin.PluginSet{Name: &GRPCPlugin{Impl: server, version: version}}
@@ -43,14 +44,14 @@ func VersionedPlugins(server protocol.PusherServer) map[int]plugin.PluginSet {
 	return set
 }
 
-// GRPCPlugin is one protocol version as go-plugin wants it. Dispensing it gives a protocol.PusherClient.
+// GRPCPlugin is one protocol version as go-plugin wants it. Dispensing it gives a protocol.Client.
 type GRPCPlugin struct {
 	plugin.NetRPCUnsupportedPlugin
-	Impl    protocol.PusherServer // plugin side only
-	version uint32                // what go-plugin negotiated
+	Impl    protocol.Base // plugin side only
+	version uint32        // what go-plugin negotiated
 }
 
-// GRPCServer registers Base and Pusher, of all versions: the Handshake call has the last word about which is used.
+// GRPCServer registers Base and what Impl serves beside, of all versions: the Handshake call has the last word about which is used.
 func (p *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 	if p.Impl == nil {
 		return fmt.Errorf("wire: GRPCPlugin has no server")

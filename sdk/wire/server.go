@@ -13,12 +13,17 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-// Register serves a pusher on s, which ServerOptions made, in every version of the protocol side by side. Panics of the implementation are left alone: the process is to crash, and the host to
-// see it.
-func Register(s grpc.ServiceRegistrar, impl protocol.PusherServer) {
+// Register serves a pusher or a storage on s, which ServerOptions made, in every version of the protocol side by side. Panics of
+// the implementation are left alone: the process is to crash, and the host to see it.
+func Register(s grpc.ServiceRegistrar, impl protocol.Base) {
 	pluginv1.RegisterBaseServer(s, &baseServer{impl: impl})
-	pluginv1.RegisterPusherServer(s, &pusher1{impl: impl})
-	pluginv2.RegisterPusherServer(s, &pusher2{impl: impl})
+	if pusher, ok := impl.(protocol.PusherServer); ok {
+		pluginv1.RegisterPusherServer(s, &pusher1{impl: pusher})
+		pluginv2.RegisterPusherServer(s, &pusher2{impl: pusher})
+	}
+	if storage, ok := impl.(protocol.StorageServer); ok {
+		pluginv1.RegisterStorageServer(s, &storageServer{impl: storage})
+	}
 }
 
 type baseServer struct {

@@ -40,7 +40,7 @@ type process struct {
 	dir     string // private: sockets and TMPDIR
 	timeout time.Duration
 	conn    *grpc.ClientConn
-	client  protocol.PusherClient
+	client  protocol.Client
 	line    line
 	stdio   sync.WaitGroup // reads what go-plugin's server passes on
 	hangUp  func()         // ends that

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/rivergate/rivergate/sdk"
+)
+
+// copyBytes is how much is written at a time, and flushBytes how much is written before the kernel is asked to begin to put it
+// on the disk: what is left for the sync at the end is little then.
+const (
+	copyBytes  = 1 << 20
+	flushBytes = 8 << 20
+)
+
+var copyBuffers = sync.Pool{New: func() any {
+	b := make([]byte, copyBytes)
+	return &b
+}}
+
+// Put writes the object beside its place and moves it there.
+func (l *Local) Put(ctx context.Context, put sdk.Put, body io.Reader) (sdk.Object, error) {
+	t, err := l.tierOf(put.Tier)
+	if err != nil {
+		return sdk.Object{}, err
+	}
+	doing := fmt.Sprintf("put %q", put.Key)
+	if put.OnlyNew {
+		// Looked at now to spare the bytes, and again when it counts.
+		if _, _, err := l.stat(put.Key); err == nil {
+			return sdk.Object{}, fmt.Errorf("%s: %w", doing, sdk.ErrPrecondition)
+		}
+	}
+	temp, err := t.write(put.Size, body)
+	if err != nil {
+		return sdk.Object{}, t.failure(doing, err)
+	}
+	return l.publish(ctx, doing, t, temp, put)
+}
+
+// write makes a temporary file of body, on the disk when it returns.
+func (t *tier) write(size int64, body io.Reader) (name string, err error) {
+	file, name, err := t.create()
+	if err != nil {
+		return "", err
+	}
+	if err = reserve(file, size); err == nil {
+		err = fill(file, body)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return "", errors.Join(err, t.root.Remove(name))
+	}
+	return name, nil
+}
+
+func fill(file *os.File, body io.Reader) error {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	var written, flushed int64
+	for {
+		n := 0
+		var err error
+		for n < len(*buf) && err == nil {
+			var m int
+			m, err = body.Read((*buf)[n:])
+			n += m
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if _, failed := file.Write((*buf)[:n]); failed != nil {
+			return failed
+		}
+		if err != nil {
+			return nil
+		}
+		if written += int64(n); written-flushed >= flushBytes {
+			beginFlush(file, flushed, written-flushed)
+			flushed = written
+		}
+	}
+}
+
+// publish moves a temporary file to its place; afterwards it is not there any more, whatever happens.
+func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string, put sdk.Put) (_ sdk.Object, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(t.failure(doing, err), ignoreMissing(t.root.Remove(temp)))
+		}
+	}()
+	if ctx.Err() != nil {
+		return sdk.Object{}, context.Cause(ctx) // nobody waits for it: the caller takes it for not stored
+	}
+	release, err := l.locks.take(put.Key)
+	if err != nil {
+		return sdk.Object{}, err
+	}
+	defer release()
+	if put.OnlyNew {
+		if _, _, err := l.stat(put.Key); err == nil {
+			return sdk.Object{}, sdk.ErrPrecondition
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return sdk.Object{}, err
+		}
+	}
+	name := pathOf(put.Key)
+	if err := t.rename(temp, name); err != nil {
+		return sdk.Object{}, err
+	}
+	for i := len(l.tiers) - 1; i >= 0; i-- { // the coldest first: what is seen meanwhile is never an older one
+		if other := l.tiers[i]; other != t {
+			if err := other.remove(name); err != nil {
+				return sdk.Object{}, err
+			}
+		}
+	}
+	info, err := t.root.Lstat(name)
+	if err != nil {
+		return sdk.Object{}, err
+	}
+	return describe(put.Key, t, info), nil
+}
+
+// stat finds an object in the hottest tier that has it; fs.ErrNotExist.
+func (l *Local) stat(key string) (fs.FileInfo, *tier, error) {
+	name := pathOf(key)
+	for _, t := range l.tiers {
+		info, err := t.root.Lstat(name)
+		if err == nil && info.Mode().IsRegular() {
+			return info, t, nil
+		}
+		if err != nil && !missing(err) {
+			return nil, nil, t.failure(fmt.Sprintf("stat %q", key), err)
+		}
+	}
+	return nil, nil, fs.ErrNotExist
+}
+
+// missing: also what somebody else has put there, a file in place of a folder or a link, is no object.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.ELOOP)
+}
+
+// settled looks once, and once more while nothing can move: an object on its way to a hotter tier is missed when one looks into
+// the hotter one too early and into the colder one too late.
+func (l *Local) settled(key string, look func() error) error {
+	err := look()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	release, failed := l.locks.take(key)
+	if failed != nil {
+		return failed
+	}
+	defer release()
+	if err = look(); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %q", sdk.ErrNotFound, key)
+	}
+	return err
+}
+
+func describe(key string, t *tier, info fs.FileInfo) sdk.Object {
+	return sdk.Object{Key: key, Size: info.Size(), Modified: info.ModTime().UTC(), ETag: etagOf(info), Tier: t.tier}
+}
+
+// etagOf changes with the content: each Put makes a new file.
+func etagOf(info fs.FileInfo) string {
+	number := uint64(0)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		number = st.Ino
+	}
+	return strconv.FormatUint(number, 36) + "-" + strconv.FormatInt(info.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(info.Size(), 36)
+}
+
+// Stat looks into the tiers, the hottest first.
+func (l *Local) Stat(_ context.Context, key string) (o sdk.Object, err error) {
+	err = l.settled(key, func() error {
+		info, t, err := l.stat(key)
+		if err == nil {
+			o = describe(key, t, info)
+		}
+		return err
+	})
+	return o, err
+}
+
+// open opens the file of an object; fs.ErrNotExist. The file stays whole while it is open, whatever becomes of the object.
+func (l *Local) open(key string) (*os.File, fs.FileInfo, *tier, error) {
+	name := pathOf(key)
+	for _, t := range l.tiers {
+		file, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0) // a pipe that somebody has put there is not waited for
+		if missing(err) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, nil, t.failure(fmt.Sprintf("get %q", key), err)
+		}
+		info, err := file.Stat()
+		if err == nil && info.Mode().IsRegular() {
+			return file, info, t, nil
+		}
+		if err := errors.Join(err, file.Close()); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return nil, nil, nil, fs.ErrNotExist
+}
+
+func (l *Local) find(key string) (file *os.File, info fs.FileInfo, t *tier, err error) {
+	err = l.settled(key, func() (err error) {
+		file, info, t, err = l.open(key)
+		return err
+	})
+	return file, info, t, err
+}
+
+// Get opens the file at the part's place.
+func (l *Local) Get(_ context.Context, key string, part sdk.Range) (sdk.Object, io.ReadCloser, error) {
+	file, info, t, err := l.find(key)
+	if err != nil {
+		return sdk.Object{}, nil, err
+	}
+	if part.From >= info.Size() && (part.From > 0 || part.Length >= 0) {
+		return sdk.Object{}, nil, errors.Join(fmt.Errorf("%w: %q has %d bytes", sdk.ErrRange, key, info.Size()), file.Close())
+	}
+	if _, err := file.Seek(part.From, io.SeekStart); err != nil {
+		return sdk.Object{}, nil, errors.Join(err, file.Close())
+	}
+	return describe(key, t, info), file, nil
+}
+
+// Delete removes the coldest first: what is seen meanwhile is never an older object.
+func (l *Local) Delete(_ context.Context, key string) error {
+	release, err := l.locks.take(key)
+	if err != nil {
+		return err
+	}
+	defer release()
+	name := pathOf(key)
+	for i := len(l.tiers) - 1; i >= 0; i-- {
+		if err := l.tiers[i].remove(name); err != nil && !missing(err) {
+			return l.tiers[i].failure(fmt.Sprintf("delete %q", key), err)
+		}
+	}
+	return nil
+}
+
+// Copy makes a second name of the same bytes where it can: a file is never written again, only replaced.
+func (l *Local) Copy(ctx context.Context, from string, to sdk.Put) (sdk.Object, error) {
+	target, err := l.tierOf(to.Tier)
+	if err != nil {
+		return sdk.Object{}, err
+	}
+	doing := fmt.Sprintf("copy %q to %q", from, to.Key)
+	file, info, source, err := l.find(from)
+	if err != nil {
+		return sdk.Object{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	defer file.Close() // only read
+	if from == to.Key && source == target && !to.OnlyNew {
+		return describe(from, source, info), nil
+	}
+	temp := path.Join(target.temp, random())
+	if source == target && source.root.Link(pathOf(from), temp) == nil {
+		o, err := l.publish(ctx, doing, target, temp, to)
+		_ = target.root.Remove(temp) // two names of one file: renaming the one to the other does nothing
+		return o, err
+	}
+	if temp, err = target.write(info.Size(), &contextReader{ctx, file}); err != nil {
+		return sdk.Object{}, target.failure(doing, err)
+	}
+	return l.publish(ctx, doing, target, temp, to)
+}
+
+// contextReader ends a copy that nobody waits for.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
