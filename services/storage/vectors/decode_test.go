@@ -1,0 +1,138 @@
+package vectors
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What is read is what encoding/json reads; what it refuses is refused.
+func FuzzDecodeUpsert(f *testing.F) {
+	f.Add([]byte(three))
+	f.Add([]byte(`{"collection":"\u00e9","metric":"dot","dimensions":2,"vectors":[{"id":"a","values":[-0.5e-3, 1E2],"metadata":{"a":[{}]},"text":null}],"more":[1,{"a":"b"}]}`))
+	f.Add([]byte(`{"vectors":[{"values":[NaN]}]}`))
+	f.Add([]byte(`{"collection":"a\ud800","vectors":[{"id":"\\","values":[1e400]}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		u, err := decodeUpsert(body)
+		if err != nil {
+			m, r := reasonOf(err)
+			require.True(t, m != nil || r != nil, "%v", err)
+			return
+		}
+		type vector struct {
+			ID       *string         `json:"id"`
+			Values   []float32       `json:"values"`
+			Metadata json.RawMessage `json:"metadata"`
+			Text     *string         `json:"text"`
+		}
+		require.True(t, json.Valid(body), "%q", body)
+		var names map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(body, &names))
+		raw, ok := names["vectors"]
+		if !ok || string(raw) == "null" || repeated(body) {
+			return
+		}
+		var want []vector
+		require.NoError(t, json.Unmarshal(raw, &want), "%q", raw)
+		require.Len(t, u.Vectors, len(want))
+		for i, w := range want {
+			got := u.Vectors[i]
+			if w.ID != nil {
+				require.Equal(t, *w.ID, got.ID)
+			}
+			require.Len(t, got.Values, len(w.Values))
+			for k := range w.Values {
+				require.Equal(t, math.Float32bits(w.Values[k]), math.Float32bits(got.Values[k]))
+			}
+			if got.Metadata != "" {
+				require.JSONEq(t, string(w.Metadata), got.Metadata)
+			}
+		}
+	})
+}
+
+// repeated: a name stands twice in an object, or is written in another case, where encoding/json goes its own ways.
+func repeated(body []byte) bool {
+	for _, name := range []string{"id", "values", "metadata", "text", "vectors"} {
+		if bytes.Count(bytes.ToLower(body), []byte(name)) != bytes.Count(body, []byte(`"`+name+`"`)) {
+			return true
+		}
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	var walk func() bool
+	walk = func() bool {
+		token, err := decoder.Token()
+		if err != nil {
+			return true
+		}
+		open, ok := token.(json.Delim)
+		if !ok {
+			return false
+		}
+		seen := map[string]bool{}
+		for decoder.More() {
+			if open == '{' {
+				name, err := decoder.Token()
+				if err != nil || seen[name.(string)] {
+					return true
+				}
+				seen[name.(string)] = true
+			}
+			if walk() {
+				return true
+			}
+		}
+		_, err = decoder.Token()
+		return err != nil
+	}
+	return walk()
+}
+
+// A filter that is taken holds or not, whatever the metadata; as a column it says the same.
+func FuzzFilter(f *testing.F) {
+	f.Add(`{"a":1}`, `{"a":1.0}`)
+	f.Add(`{"a":{"$in":["x",null,true,2.5]},"b":{"$gte":-1e300,"$lt":9007199254740993}}`, `{"a":"x","b":9007199254740992}`)
+	f.Add(`{"a":{"$gt":"b"}}`, `{"a":["b"]}`)
+	f.Fuzz(func(t *testing.T, filter, metadata string) {
+		got, err := ParseFilter([]byte(filter))
+		if err != nil {
+			var m *MalformedError
+			require.True(t, errors.As(err, &m), "%v", err)
+			return
+		}
+		if !json.Valid([]byte(metadata)) || !strings.HasPrefix(strings.TrimSpace(metadata), "{") || got == nil {
+			return
+		}
+		c := newCollection(&head{dimensions: 1, metric: Dot}, 100)
+		c.apply([]row{{id: "x", metadata: metadata, values: []float32{1}}, {id: "y", values: []float32{1}}})
+		c.readColumns(got)
+		require.Equal(t, got.matches(metadata), c.under(got).has(0))
+		require.False(t, c.under(got).has(1), "no metadata fulfil nothing")
+	})
+}
+
+func TestFiltersCompareByValue(t *testing.T) {
+	for _, c := range []struct {
+		filter, metadata string
+		want             bool
+	}{
+		{`{"n":1}`, `{"n":1.0}`, true}, {`{"n":1}`, `{"n":"1"}`, false}, {`{"n":1}`, `{"n":true}`, false}, {`{"n":1}`, `{"m":1}`, false},
+		{`{"n":9007199254740993}`, `{"n":9007199254740993}`, true}, {`{"n":9007199254740993}`, `{"n":9007199254740992}`, false},
+		{`{"n":{"$gt":9007199254740992}}`, `{"n":9007199254740993}`, true}, {`{"n":{"$gt":1e300}}`, `{"n":9223372036854775807}`, false},
+		{`{"n":{"$lt":1.5}}`, `{"n":1}`, true}, {`{"n":{"$lt":-1.5}}`, `{"n":-2}`, true}, {`{"n":{"$lt":-1.5}}`, `{"n":-1}`, false},
+		{`{"n":{"$gte":2,"$lte":2}}`, `{"n":2}`, true}, {`{"n":{"$gte":2,"$lt":2}}`, `{"n":2}`, false},
+		{`{"s":{"$gte":"b"}}`, `{"s":"bb"}`, true}, {`{"s":{"$gte":"b"}}`, `{"s":"a"}`, false}, {`{"s":{"$gte":"b"}}`, `{"s":7}`, false},
+		{`{"b":true}`, `{"b":true}`, true}, {`{"b":true}`, `{"b":false}`, false}, {`{"b":null}`, `{"b":null}`, true}, {`{"b":null}`, `{}`, false},
+		{`{"s":{"$in":["x","y"]},"n":1}`, `{"s":"y","n":1}`, true}, {`{"s":{"$in":["x","y"]},"n":1}`, `{"s":"y","n":2}`, false}, {`{"s":{"$in":[]}}`, `{"s":"y"}`, false},
+		{`{"s":{"$eq":"é"}}`, `{"s":"\u00e9"}`, true}, {`{"l":"a"}`, `{"l":["a"]}`, false}, {`{"n":1}`, ``, false},
+	} {
+		f, err := ParseFilter([]byte(c.filter))
+		require.NoError(t, err, c.filter)
+		require.Equal(t, c.want, f.matches(c.metadata), "%s of %s", c.filter, c.metadata)
+	}
+}
