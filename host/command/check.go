@@ -122,7 +122,20 @@ func (c *cli) scratchHost(ctx context.Context, cfg *config.Config) (host *plugin
 
 // instances are the enabled pushers as the plugin host wants them.
 func instances(cfg *config.Config) []pluginhost.Instance {
-	return pluginInstances(cfg.Instances)
+	return append(pluginInstances(cfg.Instances), backendInstance(cfg)...)
+}
+
+// backendInstance is the storage plugin, where the host runs storage. It starts with the first file.
+func backendInstance(cfg *config.Config) []pluginhost.Instance {
+	b := cfg.Backend
+	if b == nil {
+		return nil
+	}
+	return []pluginhost.Instance{{
+		Name: pluginhost.InstanceName(protocol.KindStorage, b.Name), Plugin: b.Name, Kind: protocol.KindStorage, OnDemand: true,
+		SHA256: b.SHA256, PassEnv: b.PassEnv, Prefix: b.Prefix, Vars: b.Own, HostVars: config.BackendOwned(b.Prefix),
+		Limits: pluginhost.Limits{MemoryMax: int64(b.MemoryMax), CPUMax: b.CPUMax, OpenFiles: b.OpenFiles}, RunAs: b.RunAs,
+	}}
 }
 
 func pluginInstances(of []config.Instance) []pluginhost.Instance {

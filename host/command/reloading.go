@@ -61,7 +61,7 @@ func (r *reloader) reload(ctx context.Context) (gateway.Reloading, error) {
 	out.NeedsRestart = config.Diff(r.started, cfg).Restart
 
 	going := slices.DeleteFunc(slices.Clone(r.current), func(in config.Instance) bool { return cfg.Instance(in.Name) != nil })
-	replaced, problems := r.plugins.Apply(ctx, pluginInstances(slices.Concat(cfg.Instances, going)))
+	replaced, problems := r.plugins.Apply(ctx, append(pluginInstances(slices.Concat(cfg.Instances, going)), backendInstance(cfg)...))
 	if len(problems) > 0 {
 		if ctx.Err() != nil {
 			return gateway.Reloading{}, fmt.Errorf("%w: %w", errReloadCut, ctx.Err())
@@ -87,7 +87,7 @@ func (r *reloader) reload(ctx context.Context) (gateway.Reloading, error) {
 	}
 	var ended pluginhost.Changes
 	if len(going) > 0 {
-		if ended, problems = r.plugins.Apply(ctx, pluginInstances(next)); len(problems) > 0 {
+		if ended, problems = r.plugins.Apply(ctx, append(pluginInstances(next), backendInstance(cfg)...)); len(problems) > 0 {
 			return gateway.Reloading{}, fmt.Errorf("%w: %s", errReloadCut, problems[0].Reason)
 		}
 	}

@@ -21,6 +21,7 @@ const (
 type Config struct {
 	Host
 	Instances []Instance         // the enabled ones, by name
+	Backend   *Backend           // of the storage; nil: this host runs no storage
 	Warnings  []settings.Problem // variables that have no effect
 }
 
@@ -59,11 +60,14 @@ type Host struct {
 	IdempotencyTTL  time.Duration   `config:"idempotency_ttl" default:"24h" min:"1m" max:"720h" doc:"How long an Idempotency-Key is remembered, within the newest 500000."`
 	DeadLettersMax  settings.Bytes  `config:"dead_letters_max_bytes" default:"1GiB" min:"64KiB" doc:"Dead letters kept per pusher; when it is reached, that pusher waits and nothing is dropped."`
 	PublicURL       string          `config:"public_url" format:"uri" doc:"Address under which clients reach this host, for the URLs that it signs; by default that of the request." example:"https://gateway.example.org"`
+	DatabaseURL     settings.Secret `config:"database_url" doc:"PostgreSQL database for the storage service's metadata, also behind PgBouncer in transaction pooling mode; by default a SQLite file in the data folder. It looks like postgres://USER:PASSWORD@HOST:5432/NAME."`
+	Storage         string          `config:"storage" default:"local" doc:"Storage plugin that keeps the files, rivergate-storage-<name>; its own variables start with PLUGIN_STORAGE_<NAME>_." example:"s3"`
 	StorageQuota    settings.Bytes  `config:"storage_quota" default:"10GiB" min:"0" doc:"Bytes that an organisation may keep, unless rivergate orgs set-quota says otherwise for it."`
 	StorageMaxFile  settings.Bytes  `config:"storage_max_file" default:"100MiB" min:"1KiB" doc:"Size of one file, at most."`
 	StorageBucket   string          `config:"storage_bucket" default:"rivergen-storage" doc:"Bucket in the s3:// addresses of a storage plugin that has none of its own."`
 	StorageSeal     string          `config:"storage_encryption" default:"host" enum:"host,backend,off" doc:"Who encrypts files at rest: the host, with a key per organisation; the backend, where it can; or nobody."`
 	MasterKey       settings.Secret `config:"master_key" doc:"Key that wraps the organisations' keys: 32 bytes, as base64 or hex. Without it and RIVERGATE_MASTER_KEY_FILE, a host that listens on loopback makes one, DATA_DIR/master.key."`
+	MasterKeyBefore settings.Secret `config:"master_key_previous" doc:"The master key before RIVERGATE_MASTER_KEY, while rivergate storage rotate-key is still to be run."`
 	MasterKeyFile   string          `config:"master_key_file" doc:"File with the master key, readable by its owner only." example:"/etc/rivergate/master.key"`
 	StorageTypes    string          `config:"storage_content_types" default:"warn" enum:"warn,reject" doc:"What becomes of an upload whose bytes are of another type than it says: accepted with a warning, or refused with 415."`
 	StorageBlocked  []string        `config:"storage_blocked_types" doc:"Content types that no upload may have, as found in its bytes." example:"application/x-msdownload,application/x-executable"`

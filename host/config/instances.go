@@ -23,8 +23,16 @@ type Instance struct {
 	Prefix string            `config:"-"` // of its variables: PLUGIN_WAREHOUSE_
 	Own    map[string]string `config:"-"` // the plugin's own configuration as it was given, by variable
 
-	Enabled bool     `config:"enabled" default:"false" doc:"Whether this pusher runs."`
-	Use     string   `config:"use" pattern:"^[a-z][a-z0-9-]*$" doc:"Plugin to run, when it is not the instance's own name: PLUGIN_WAREHOUSE_USE=postgres." example:"postgres"`
+	Enabled bool   `config:"enabled" default:"false" doc:"Whether this pusher runs."`
+	Use     string `config:"use" pattern:"^[a-z][a-z0-9-]*$" doc:"Plugin to run, when it is not the instance's own name: PLUGIN_WAREHOUSE_USE=postgres." example:"postgres"`
+	Launch
+	Process string `config:"process" default:"own" enum:"own,shared" doc:"shared: instances of one plugin binary that all say so run in one process, when the plugin can do that. A crash is then theirs together."`
+
+	delivery.Pusher
+}
+
+// Launch is what the host owns of a plugin of any kind: which binary may run, and what its process may have.
+type Launch struct {
 	SHA256  string   `config:"sha256" pattern:"^[0-9a-fA-F]{64}$" doc:"Hash that the plugin binary must have; another binary is not started."`
 	PassEnv []string `config:"pass_env" doc:"Names of host variables that the plugin process also gets." example:"HTTPS_PROXY,SSL_CERT_FILE"`
 
@@ -32,9 +40,6 @@ type Instance struct {
 	CPUMax    float64        `config:"cpu_max" default:"0" min:"0" doc:"Processor cores that the plugin process may use, such as 0.5; needs cgroup v2. 0: no limit."`
 	OpenFiles int            `config:"open_files" default:"0" min:"0" doc:"Files and sockets that the plugin process may have open. 0: the host's own limit."`
 	RunAs     string         `config:"run_as" doc:"User, or user:group, that the plugin process runs as; the host must be root." example:"nobody"`
-	Process   string         `config:"process" default:"own" enum:"own,shared" doc:"shared: instances of one plugin binary that all say so run in one process, when the plugin can do that. A crash is then theirs together."`
-
-	delivery.Pusher
 }
 
 // Plugin is the name of the binary's plugin.
@@ -190,14 +195,19 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 			l.problem(in.Prefix+"ORGS", fmt.Sprintf("%q is not an organisation: a number above 0", org), "")
 		}
 	}
-	for _, variable := range in.PassEnv {
+	l.passed(in.Prefix, in.PassEnv)
+	return in
+}
+
+// passed judges the variables that a plugin process is to inherit.
+func (l *loader) passed(prefix string, variables []string) {
+	for _, variable := range variables {
 		if strings.HasPrefix(variable, pluginPrefix) || strings.ContainsAny(variable, "= ") {
-			l.problem(in.Prefix+"PASS_ENV", fmt.Sprintf("%q cannot be passed on: it is no variable's name, or one of the PLUGIN_ variables, which never reach a plugin's environment", variable), "")
+			l.problem(prefix+"PASS_ENV", fmt.Sprintf("%q cannot be passed on: it is no variable's name, or one of the PLUGIN_ variables, which never reach a plugin's environment", variable), "")
 		} else if l.onlyInFile[variable] {
-			l.warn(in.Prefix+"PASS_ENV", variable+" stands in the env file alone; a plugin gets what the host's own process has in its environment", "")
+			l.warn(prefix+"PASS_ENV", variable+" stands in the env file alone; a plugin gets what the host's own process has in its environment", "")
 		}
 	}
-	return in
 }
 
 // HostOwned are the variables of an instance that the host reads itself; the plugin never sees them.
@@ -225,7 +235,10 @@ func (l *loader) strayVariable(variable string, plugins, disabled []string) {
 	if len(bare) > len(enabledSuffix) && strings.HasSuffix(bare, enabledSuffix) {
 		return // judged with the switches
 	}
-	for _, kind := range []protocol.Kind{protocol.KindConnector, protocol.KindStorage, protocol.KindEngine} {
+	if strings.HasPrefix(bare, "STORAGE_") {
+		return // judged with the storage; those of a backend that is not chosen wait
+	}
+	for _, kind := range []protocol.Kind{protocol.KindConnector, protocol.KindEngine} {
 		if strings.HasPrefix(bare, strings.ToUpper(string(kind))+"_") {
 			l.warn(variable, fmt.Sprintf("this version has no %s plugins; the variable has no effect", kind), "")
 			return

@@ -17,7 +17,7 @@ import (
 
 // later are variables that the design names and this version does not have yet.
 var later = []string{
-	"RIVERGATE_DATABASE_URL", "RIVERGATE_CACHE", "RIVERGATE_STORAGE", "RIVERGATE_EVENTS", "RIVERGATE_TEMPORAL",
+	"RIVERGATE_CACHE", "RIVERGATE_EVENTS", "RIVERGATE_TEMPORAL",
 }
 
 // defaultListen is the default of RIVERGATE_LISTEN, for who has no Host.
@@ -56,6 +56,7 @@ func Load(environ []string) (*Config, []settings.Problem) {
 		}
 		config.Instances = nil
 	}
+	config.Backend = l.backend(&config.Host)
 	l.debugging(config)
 	config.Warnings = l.warnings
 	slices.SortStableFunc(l.problems, func(a, b settings.Problem) int { return strings.Compare(a.Variable, b.Variable) })
@@ -111,6 +112,7 @@ func (l *loader) host(h *Host) {
 	l.traces(h)
 	l.policy(h)
 	l.sealing(h)
+	l.places(h)
 	if reason := trigger.CheckURL(h.ControlTower); h.ControlTower != "" && reason != "" {
 		l.problem(hostPrefix+"CONTROL_TOWER_URL", reason, "")
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ func folder(t *testing.T, plugins ...string) string {
 	for _, name := range plugins {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "rivergate-pusher-"+name), []byte("#!"), 0o755))
 	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "rivergate-storage-local"), []byte("#!"), 0o755))
 	return dir
 }
 
@@ -34,12 +36,12 @@ func TestAnEmptyEnvironmentGivesTheDefaults(t *testing.T) {
 	require.Empty(t, problems)
 	require.Equal(t, "127.0.0.1:8080", c.Listen)
 	require.Equal(t, "data", c.DataDir)
-	require.Equal(t, []string{"gateway", "storage"}, c.Targets)
+	require.Equal(t, []string{"gateway"}, c.Targets, "no storage without a plugin for it")
 	require.Equal(t, settings.Bytes(16<<20), c.GatewayMaxBody)
 	require.Equal(t, settings.Bytes(10<<30), c.JournalMaxBytes)
 	require.Equal(t, 24*time.Hour, c.IdempotencyTTL)
 	require.Empty(t, c.Instances)
-	require.Empty(t, c.Warnings)
+	require.Len(t, c.Warnings, 1)
 }
 
 func TestAnEmptyValueCountsAsNotSet(t *testing.T) {
@@ -100,7 +102,7 @@ func TestOneProblemWithOneVariable(t *testing.T) {
 		"api keys":               {[]string{"RIVERGATE_AUTH=apikey"}, "RIVERGATE_AUTH", "later version", ""},
 		"unknown auth":           {[]string{"RIVERGATE_AUTH=basic"}, "RIVERGATE_AUTH", "headers", ""},
 		"another target":         {[]string{"RIVERGATE_TARGETS=gateway,staging"}, "RIVERGATE_TARGETS", "staging comes with a later version", ""},
-		"two master keys":        {[]string{"RIVERGATE_MASTER_KEY=x", "RIVERGATE_MASTER_KEY_FILE=y"}, "RIVERGATE_MASTER_KEY_FILE", "only one", ""},
+		"two master keys":        {[]string{"RIVERGATE_MASTER_KEY=" + strings.Repeat("0f", 32), "RIVERGATE_MASTER_KEY_FILE=y"}, "RIVERGATE_MASTER_KEY_FILE", "only one", ""},
 		"no master key":          {[]string{"RIVERGATE_LISTEN=0.0.0.0:80", "RIVERGATE_TRUSTED_PROXIES=10.0.0.0/8", "RIVERGATE_TARGETS=storage"}, "RIVERGATE_MASTER_KEY", "openssl rand", ""},
 		"no target":              {[]string{"RIVERGATE_TARGETS=gatway"}, "RIVERGATE_TARGETS", "is no target", ""},
 		"no port":                {[]string{"RIVERGATE_LISTEN=localhost"}, "RIVERGATE_LISTEN", "not an address with a port", ""},
@@ -201,7 +203,6 @@ func TestVariablesWithoutAnEffectAreWarnedOf(t *testing.T) {
 		"PLUGIN_POSTGRES_DSN=x",         // a plugin that is not enabled: it waits
 		"PLUGIN_MINE_ENABLED=false",     // switched off
 		"PLUGIN_MINE_URL=x",             // of the same
-		"PLUGIN_STORAGE_S3_BUCKET=x",    // a kind that this version has not
 		"PLUGIN_MIN_PORT=10000",         // go-plugin's
 		"PLUGIN_UNIX_SOCKET_DIR=/x",     // go-plugin's
 		"PLUGIN_ENTIRELY_UNKNOWN_THING", // no variable at all
@@ -216,7 +217,7 @@ func TestVariablesWithoutAnEffectAreWarnedOf(t *testing.T) {
 		got[w.Variable] = w.Nearest
 	}
 	require.Equal(t, map[string]string{
-		"PLUGIN_FIEL_PATH": "PLUGIN_FILE_PATH", "PLUGIN_STORAGE_S3_BUCKET": "", "PLUGIN_SOMETHING_ELSE": "",
+		"PLUGIN_FIEL_PATH": "PLUGIN_FILE_PATH", "PLUGIN_SOMETHING_ELSE": "",
 		"PLUGIN_file_ENABLED": "PLUGIN_FILE_ENABLED", "PLUGIN_ENABLED": "",
 	}, got)
 }

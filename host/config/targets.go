@@ -51,6 +51,10 @@ func listen(env map[string]string) string {
 // Runs tells whether the host runs a service.
 func (h *Host) Runs(target string) bool { return slices.Contains(h.Targets, target) }
 
+func (h *Host) withoutStorage() {
+	h.Targets = slices.DeleteFunc(h.Targets, func(t string) bool { return t == TargetStorage })
+}
+
 // sealing checks where the master key comes from. A host that was set up before there was storage, and that cannot make a key
 // for itself, goes on without storage; one that was told to run it is refused.
 func (l *loader) sealing(h *Host) {
@@ -66,6 +70,6 @@ func (l *loader) sealing(h *Host) {
 		l.problem(hostPrefix+"MASTER_KEY", reason, "")
 		return
 	}
-	h.Targets = slices.DeleteFunc(h.Targets, func(t string) bool { return t == TargetStorage })
+	h.withoutStorage()
 	l.warn(hostPrefix+"MASTER_KEY", "is not set, so this host runs without storage: "+reason, "")
 }
