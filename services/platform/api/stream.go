@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -29,6 +31,7 @@ type Stream struct {
 	want    int64 // bytes; -1: chunked
 	got     int64
 	err     error
+	leave   atomic.Bool
 }
 
 // ReadStream returns the body. Its errors are answers: 400 when the client stops in the middle, 408 when nothing comes for a
@@ -48,6 +51,9 @@ func ReadStream(c *fiber.Ctx) *Stream {
 // Size is what the client announced; -1: nothing.
 func (s *Stream) Size() int64 { return max(s.want, -1) }
 
+// Taken is how many bytes were read.
+func (s *Stream) Taken() int64 { return s.got }
+
 // Read implements io.Reader.
 func (s *Stream) Read(p []byte) (int, error) {
 	if s.err != nil {
@@ -61,6 +67,11 @@ func (s *Stream) Read(p []byte) (int, error) {
 		if err := s.conn.SetReadDeadline(now.Add(progressTimeout)); err != nil {
 			return 0, s.broken(err)
 		}
+	}
+	if s.leave.Load() { // behind the deadline, which Leave sets last
+		s.err = s.broken(os.ErrDeadlineExceeded)
+		s.done()
+		return 0, s.err
 	}
 	n, err := s.from.Read(p)
 	s.got += int64(n)
@@ -81,6 +92,14 @@ func (s *Stream) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return 0, s.err
+}
+
+// Leave ends a Read that waits for the client, and those to come, from any goroutine.
+func (s *Stream) Leave() {
+	s.leave.Store(true)
+	if s.conn != nil {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // a connection that is closed ends them, too
+	}
 }
 
 // Discard takes what is left off the connection, so that a client that sends all of its body first gets to read its answer.

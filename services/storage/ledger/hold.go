@@ -24,6 +24,8 @@ type Hold struct {
 	org uint64
 	key string
 
+	as, only string // see As and Only
+
 	mu    sync.Mutex
 	bytes int64
 }

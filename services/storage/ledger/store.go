@@ -166,10 +166,13 @@ func (l *Ledger) commit(ctx context.Context, tx *database.Tx, h *Hold, f File, m
 	if err != nil {
 		return File{}, nil, err
 	}
+	hold.objectName = cmp.Or(h.as, hold.objectName)
 	var old *File
 	switch found, err := one(ctx, tx, "org = ? AND object_name = ?", int64(h.org), hold.objectName); {
 	case err == nil && mode == Create:
 		return File{}, nil, ErrExists
+	case h.only != "" && (err == nil && found.SHA256 != h.only || errors.Is(err, ErrNotFound)):
+		return File{}, nil, ErrChanged
 	case err == nil:
 		old = &found
 	case !errors.Is(err, ErrNotFound):

@@ -1,0 +1,185 @@
+package files
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/textproto"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/rivergate/rivergate/services/platform/api"
+)
+
+const (
+	maxFields = 64 << 10 // bytes of all fields but the file
+	maxParts  = 64
+	fieldFile = "file"
+)
+
+// form is a multipart/form-data body with one file, read as it arrives: fields may stand before the file and behind it.
+type form struct {
+	stream   *api.Stream
+	feed     *feed
+	reader   *multipart.Reader
+	boundary string
+	fields   map[string]string
+	parts    int
+	held     int64
+
+	part     *multipart.Part
+	fileName string
+	most     int64 // bytes that the file has, at most; -1: not known
+	ended    error // of what stands behind the file
+}
+
+// readForm reads up to the file. Errors: 415, 400 (no file, or nothing that can be read).
+func readForm(c *fiber.Ctx) (*form, error) {
+	sent := string(c.Request().Header.ContentType())
+	mediaType, params, err := mime.ParseMediaType(sent)
+	if err != nil || mediaType != "multipart/form-data" {
+		return nil, api.UnsupportedMedia(sent, "multipart/form-data; boundary=…")
+	}
+	if n := len(params["boundary"]); n == 0 || n > 70 { // RFC 2046
+		return nil, api.BadRequest(fiber.HeaderContentType, "multipart/form-data needs a boundary of 1 to 70 characters")
+	}
+	stream := api.ReadStream(c)
+	f := &form{stream: stream, feed: newFeed(stream), boundary: params["boundary"], fields: map[string]string{}}
+	f.reader = multipart.NewReader(f.feed, f.boundary)
+	found, err := f.next()
+	switch {
+	case err != nil:
+		return f, err
+	case !found:
+		return f, api.BadRequest(fieldFile, "the form has no file: a part named %q with a file name", fieldFile)
+	}
+	return f, checkFileName(fieldFile, f.fileName)
+}
+
+// next reads fields until a file or the end of the form.
+func (f *form) next() (file bool, err error) {
+	for {
+		part, err := f.reader.NextRawPart()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, formError(err)
+		}
+		if f.parts++; f.parts > maxParts {
+			return false, api.BadRequest("", "the form has more than %d parts", maxParts)
+		}
+		name, fileName, isFile := disposition(part.Header)
+		if isFile {
+			if name != fieldFile {
+				return false, api.BadRequest(fieldFile, "the part with the file must be named %q, not %q", fieldFile, name)
+			}
+			f.part, f.fileName = part, fileName
+			f.most = f.feed.begin(f.stream.Size(), f.boundary)
+			return true, nil
+		}
+		value, err := io.ReadAll(io.LimitReader(part, maxFields-f.held+1))
+		if err != nil {
+			return false, formError(err)
+		}
+		if f.held += int64(len(value) + len(name)); f.held > maxFields {
+			return false, api.BadRequest(name, "the fields of the form have more than %d bytes", maxFields)
+		}
+		f.fields[name] = string(value)
+	}
+}
+
+// disposition tells a field from a file. The name of a file is that of the client, with its folders, which
+// multipart.Part.FileName would hide.
+func disposition(header textproto.MIMEHeader) (name, fileName string, isFile bool) {
+	text := header.Get(fiber.HeaderContentDisposition)
+	_, params, err := mime.ParseMediaType(text)
+	if err != nil {
+		return "", "", false
+	}
+	fileName, isFile = params["filename"]
+	return params["name"], fileName, isFile
+}
+
+// feed gives the parser of the form one line at a time until the file begins: what it has taken then is what it has used, and the
+// rest of the body tells how large the file is. From there on it gives as much as there is.
+type feed struct {
+	from  *bufio.Reader
+	taken int64
+	file  bool
+}
+
+// bodyBuffer is how much of a body is read at once.
+const bodyBuffer = 256 << 10
+
+func newFeed(body io.Reader) *feed { return &feed{from: bufio.NewReaderSize(body, bodyBuffer)} }
+
+func (f *feed) Read(p []byte) (int, error) {
+	if f.file {
+		return f.from.Read(p)
+	}
+	n := 0
+	for n < len(p) {
+		b, err := f.from.ReadByte()
+		if err != nil {
+			if n > 0 {
+				break // it comes again
+			}
+			return 0, err
+		}
+		p[n] = b
+		if n++; b == '\n' {
+			break
+		}
+	}
+	f.taken += int64(n)
+	return n, nil
+}
+
+// begin: the file begins. The answer is the most bytes that it can have, exactly so many when nothing stands behind it; -1: not known.
+func (f *feed) begin(size int64, boundary string) int64 {
+	f.file = true
+	if size < 0 {
+		return -1
+	}
+	return max(0, size-f.taken-int64(len("\r\n----\r\n")+len(boundary)))
+}
+
+// Read reads the file. Its end is told only when the rest of the form is read and in order.
+func (f *form) Read(p []byte) (int, error) {
+	if f.ended != nil {
+		return 0, f.ended
+	}
+	n, err := f.part.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		f.ended = formError(err)
+	} else if again, err := f.next(); err != nil {
+		f.ended = err
+	} else if again {
+		f.ended = api.BadRequest(fieldFile, "the form has more than one file; send one at a time")
+	} else {
+		f.ended = io.EOF
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, f.ended
+}
+
+// formError: what the connection said is an answer already; the rest is not a form.
+func formError(err error) error {
+	var known *api.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return &api.Error{Status: 400, Message: "The body ended before the end of the form", Cause: err}
+	}
+	return &api.Error{Status: 400, Message: "The body is not the form that its Content-Type says: " + strings.TrimPrefix(err.Error(), "multipart: "), Cause: err}
+}

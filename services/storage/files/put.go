@@ -1,0 +1,334 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/platform/api"
+	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/ledger"
+	"github.com/rivergate/rivergate/services/storage/seal"
+)
+
+// Incoming is a file on its way in: reservation → bytes (sealed, hashed and looked at as they pass) → object → row and charge in
+// one transaction. Whatever fails, the reservation is given back and no object stays.
+type Incoming struct {
+	// File is what is known before: all but sizes, hash and key.
+	File ledger.File
+	Mode ledger.Mode
+	// Fresh: the name has random characters, and never comes again.
+	Fresh bool
+	// Replaces: with ledger.Replace, only the version with this SHA256 may be replaced; else ledger.ErrChanged. Empty: any.
+	Replaces string
+	// Size of the body; -1: not known. AtMost bounds it when it is not known; -1: not known either.
+	Size, AtMost int64
+	Limit        int64 // bytes of one file; 0: none
+	Sums         []announced
+	// Late is called when the body has ended, and nothing is stored unless it returns nil: what stood behind the file may change File.
+	Late func(file *ledger.File) error
+}
+
+const (
+	growStep  = 8 << 20
+	idleLimit = 2 * time.Minute  // for the backend to take, or to give, the next bytes
+	undoLimit = 15 * time.Second // for taking back what a failed upload has left
+)
+
+// Store takes a file in. Errors are those of answerTo, and those of body as they are.
+func (s *Service) Store(ctx context.Context, in Incoming, body io.Reader) (ledger.File, error) {
+	if in.Limit > 0 && (in.Size > in.Limit || in.Size < 0 && in.AtMost > in.Limit+maxFields) {
+		return ledger.File{}, errFileTooLarge(in.Limit)
+	}
+	hold, reserved, err := s.reserve(ctx, &in)
+	if err != nil {
+		return ledger.File{}, err
+	}
+	hold.Only(in.Replaces)
+	file, err := s.put(ctx, &in, hold, reserved, body)
+	if err != nil {
+		return ledger.File{}, err
+	}
+	return s.commit(ctx, hold, file, &in)
+}
+
+// reserve takes what the file will have, as far as that is known.
+func (s *Service) reserve(ctx context.Context, in *Incoming) (hold *ledger.Hold, reserved int64, err error) {
+	bytes := in.Size
+	if bytes < 0 {
+		bytes = max(in.AtMost, 0)
+	}
+	r := ledger.Reservation{
+		Org: in.File.Org, ObjectName: in.File.ObjectName, Kind: in.File.Kind, Bytes: bytes, Free: in.File.Free,
+		Overwrite: in.Mode == ledger.Replace, Fresh: in.Fresh,
+	}
+	hold, err = s.ledger.Reserve(ctx, r)
+	var full *ledger.QuotaError
+	if err != nil && in.Size < 0 && errors.As(err, &full) && bytes > 0 {
+		// What stands behind the file may have made it look larger than it is: the exact size decides.
+		r.Bytes = max(0, bytes-maxFields)
+		if again, failed := s.ledger.Reserve(ctx, r); failed == nil {
+			return again, r.Bytes, nil
+		}
+	}
+	return hold, bytes, err
+}
+
+// put stores the bytes; when that fails, it takes the hold and the object back.
+func (s *Service) put(ctx context.Context, in *Incoming, hold *ledger.Hold, reserved int64, body io.Reader) (file ledger.File, err error) {
+	ctx, watch := watched(ctx, idleLimit)
+	defer watch.stop()
+	m := s.newMeter(ctx, in, body, watch)
+	m.hold, m.reserved = hold, reserved
+	defer func() {
+		if err == nil {
+			return
+		}
+		s.undo(hold, m.failed == nil && !errors.Is(err, protocol.ErrPrecondition))
+		if m.failed != nil {
+			err = m.failed
+		}
+	}()
+	var sealed io.Reader = m
+	var keyID string
+	stored := in.Size
+	if s.keys != nil {
+		if stored >= 0 {
+			stored = seal.StoredSize(stored)
+		}
+		if sealed, keyID, err = s.keys.Seal(ctx, in.File.Org, m); err != nil {
+			return file, err
+		}
+	}
+	object, err := s.objects.Put(ctx, protocol.Put{Key: hold.Key(), Size: stored, ContentType: in.File.ContentType, OnlyNew: true}, sealed)
+	if err != nil {
+		return file, backend("put an object", err)
+	}
+	if !m.ended {
+		return file, backend("put an object", errors.New("it was stored before its body had ended"))
+	}
+	file = in.File
+	file.KeyID, file.StoredSize, file.Size, file.SHA256, file.Tier = keyID, object.Size, m.n, m.digests.hex(), protocol.TierHot
+	m.describe(&file)
+	return file, nil
+}
+
+// commit makes the file visible; when that fails, it takes the hold and the object back.
+func (s *Service) commit(ctx context.Context, hold *ledger.Hold, file ledger.File, in *Incoming) (ledger.File, error) {
+	hold.As(file.ObjectName)
+	committed, replaced, err := hold.Commit(ctx, file, in.Mode)
+	if errors.Is(err, database.ErrUnknown) {
+		return ledger.File{}, err // it may have happened: the sweeper finds out
+	}
+	if err != nil {
+		s.undo(hold, true)
+		return ledger.File{}, err
+	}
+	if replaced != nil {
+		s.purge(replaced.Key)
+	}
+	return committed, nil
+}
+
+// undo gives the reservation back; stored: there may be an object. The ledger keeps a tombstone of it until it is gone.
+func (s *Service) undo(hold *ledger.Hold, stored bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.life), undoLimit)
+	defer cancel()
+	err := hold.Release(ctx)
+	if err == nil && !stored {
+		err = s.ledger.Purged(ctx, hold.Key())
+	}
+	if err != nil {
+		s.log.Warn("the reservation of a failed upload is left to the sweeper", "key", hold.Key(), "error", err)
+		return
+	}
+	if stored {
+		s.purge(hold.Key())
+	}
+}
+
+// purge deletes the object of a tombstone; what does not work now is left to the sweeper.
+func (s *Service) purge(key string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.life), undoLimit)
+	defer cancel()
+	err := s.objects.Delete(ctx, key)
+	if err == nil {
+		err = s.ledger.Purged(ctx, key)
+	}
+	if err != nil {
+		s.log.Warn("an object without a row is left to the sweeper", "key", key, "error", err)
+	}
+}
+
+// Inspector looks at the bytes of uploads.
+type Inspector interface {
+	// Inspect begins with one file; declared is the type that the client named, or empty.
+	Inspect(fileName, declared, category string) Inspection
+}
+
+// Inspection looks at one file.
+type Inspection interface {
+	// Write sees all bytes in their order. An error, which is an answer, refuses the upload.
+	io.Writer
+	// Finish is called behind the last byte.
+	Finish() (Facts, error)
+}
+
+// Facts are what an inspection found.
+type Facts struct {
+	ContentType string
+	Columns     []string
+}
+
+// meter is the body as it passes: counted, charged, hashed, looked at.
+type meter struct {
+	ctx        context.Context
+	in         *Incoming
+	from       io.Reader
+	hold       *ledger.Hold // nil: all is charged already
+	reserved   int64
+	watch      *watch
+	digests    *digests
+	inspection Inspection
+	facts      Facts
+	n          int64
+	ended      bool
+	failed     error
+}
+
+func (s *Service) newMeter(ctx context.Context, in *Incoming, body io.Reader, watch *watch) *meter {
+	m := &meter{ctx: ctx, in: in, from: body, watch: watch, digests: newDigests(in.Sums)}
+	if s.inspector != nil {
+		m.inspection = s.inspector.Inspect(in.File.FileName, in.File.ContentType, in.File.Category)
+	}
+	return m
+}
+
+// describe adds what the inspection has found.
+func (m *meter) describe(file *ledger.File) {
+	if m.inspection != nil {
+		file.ContentType, file.Columns = m.facts.ContentType, m.facts.Columns
+	} else if file.ContentType == "" {
+		file.ContentType = octets
+	}
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	switch {
+	case m.failed != nil:
+		return 0, m.failed
+	case m.ended:
+		return 0, io.EOF
+	}
+	n, err := m.from.Read(p)
+	m.watch.touch()
+	if n > 0 {
+		if failed := m.pass(p[:n]); failed != nil {
+			m.failed = failed
+			return 0, failed
+		}
+	}
+	switch {
+	case err == nil:
+	case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		m.failed = err
+	default:
+		if m.failed = m.end(); m.failed == nil {
+			m.ended = true
+			return n, io.EOF
+		}
+	}
+	return n, m.failed
+}
+
+func (m *meter) pass(p []byte) error {
+	m.n += int64(len(p))
+	if m.in.Limit > 0 && m.n > m.in.Limit {
+		return errFileTooLarge(m.in.Limit)
+	}
+	if m.in.Size >= 0 && m.n > m.in.Size {
+		return api.BadRequest("", "the body is longer than the %d bytes that were announced", m.in.Size)
+	}
+	if err := m.grow(); err != nil {
+		return err
+	}
+	m.digests.write(p)
+	if m.inspection != nil {
+		if _, err := m.inspection.Write(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grow reserves ahead; at the edge of the quota, exactly what has come.
+func (m *meter) grow() error {
+	need := m.n - m.reserved
+	if m.hold == nil || need <= 0 {
+		return nil
+	}
+	step := max(need, growStep)
+	err := m.hold.Grow(m.ctx, step)
+	var full *ledger.QuotaError
+	if errors.As(err, &full) && step > need {
+		step = need
+		err = m.hold.Grow(m.ctx, step)
+	}
+	if err == nil {
+		m.reserved += step
+	}
+	return err
+}
+
+func (m *meter) end() (err error) {
+	if m.in.Size >= 0 && m.n < m.in.Size {
+		return api.BadRequest("", "the body ended after %d of the %d bytes that were announced", m.n, m.in.Size)
+	}
+	if err := m.digests.check(m.in.Sums); err != nil {
+		return err
+	}
+	if m.in.Late != nil {
+		if err := m.in.Late(&m.in.File); err != nil {
+			return err
+		}
+	}
+	if m.inspection != nil {
+		if m.facts, err = m.inspection.Finish(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watch ends a context when nothing has moved for a while.
+type watch struct {
+	timer  *time.Timer
+	idle   time.Duration
+	cancel context.CancelCauseFunc
+	last   time.Time
+}
+
+var errIdle = fmt.Errorf("%w: nothing moved for %v", context.DeadlineExceeded, idleLimit)
+
+func watched(ctx context.Context, idle time.Duration) (context.Context, *watch) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watch{idle: idle, cancel: cancel, last: time.Now()}
+	w.timer = time.AfterFunc(idle, func() { cancel(errIdle) })
+	return ctx, w
+}
+
+// touch: something moved.
+func (w *watch) touch() {
+	if now := time.Now(); now.Sub(w.last) > time.Second {
+		w.last = now
+		w.timer.Reset(w.idle)
+	}
+}
+
+func (w *watch) stop() {
+	w.timer.Stop()
+	w.cancel(context.Canceled)
+}
