@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/platform/database/databasetest"
 )
 
 var update = flag.Bool("update", false, "write testdata anew: only for a new version of the format")
@@ -43,7 +44,7 @@ func TestWhatOldHostsSealedIsReadForEver(t *testing.T) {
 	if *update {
 		writeKnown(t)
 	}
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		text, err := os.ReadFile(knownFile)
 		require.NoError(t, err)
 		var want known

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/platform/database/databasetest"
 )
 
 func TestMasterKeysAreReadAsHexAndAsBase64(t *testing.T) {
@@ -96,7 +97,7 @@ func TestADevelopmentHostMakesAKeyOfItsOwnOnce(t *testing.T) {
 
 // The rotation of a development host touches two files and a database. It is cut short after each step here.
 func TestARotationOfADevelopmentHostCanBeCutShortAnywhere(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		dir := t.TempDir()
 		open := func() *Keys {
 			k, err := Open(t.Context(), db, Development(dir), Options{})

@@ -17,14 +17,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// each runs a test on every database.
-func each(t *testing.T, test func(t *testing.T, db *database.DB)) {
-	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "a.db"))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	test(t, db)
-}
-
 func master(t testing.TB) Master {
 	t.Helper()
 	m, err := NewMaster()

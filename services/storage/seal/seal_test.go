@@ -14,10 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/platform/database/databasetest"
 )
 
 func TestObjectsOfOneOrgCannotBeReadWithAnothersKey(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		k, err := Open(t.Context(), db, Given(master(t)), Options{})
 		require.NoError(t, err)
 		_, one := sealed(t, k, 1, []byte("x"))
@@ -51,7 +52,7 @@ func TestAWrappedKeyIsBoundToItsOrgAndID(t *testing.T) {
 }
 
 func TestHostsThatBeginAtOnceAgreeOnTheMasterAndOnOneKeyForEachOrg(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		m := master(t)
 		hosts := make([]*Keys, 4)
 		for i := range hosts {
@@ -78,7 +79,7 @@ func TestHostsThatBeginAtOnceAgreeOnTheMasterAndOnOneKeyForEachOrg(t *testing.T)
 }
 
 func TestAWrongMasterKeyIsToldAtStart(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		right, wrong := master(t), master(t)
 		_, err := Open(t.Context(), db, Given(right), Options{}) // no org has a key yet
 		require.NoError(t, err)
@@ -94,7 +95,7 @@ func TestAWrongMasterKeyIsToldAtStart(t *testing.T) {
 }
 
 func TestAfterARotationOldObjectsAreReadAndTheOldMasterIsOfNoUse(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		before, after := master(t), master(t)
 		k, err := Open(t.Context(), db, Given(before), Options{})
 		require.NoError(t, err)
@@ -127,7 +128,7 @@ func TestAfterARotationOldObjectsAreReadAndTheOldMasterIsOfNoUse(t *testing.T) {
 
 // Rotate is one transaction: what stops it in the middle leaves the old master key in force.
 func TestARotationThatFailsChangesNothing(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		before, after := master(t), master(t)
 		k, err := Open(t.Context(), db, Given(before), Options{})
 		require.NoError(t, err)
@@ -148,7 +149,7 @@ func TestARotationThatFailsChangesNothing(t *testing.T) {
 }
 
 func TestOtherHostsGoOnWhileTheMasterKeyIsRotated(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		before, after := master(t), master(t)
 		admin, err := Open(t.Context(), db, Given(before), Options{})
 		require.NoError(t, err)
@@ -179,7 +180,7 @@ func TestOtherHostsGoOnWhileTheMasterKeyIsRotated(t *testing.T) {
 }
 
 func TestANewKeyOfAnOrgLeavesOldObjectsReadable(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		k, err := Open(t.Context(), db, Given(master(t)), Options{})
 		require.NoError(t, err)
 		stored, one := sealed(t, k, 1, []byte("x"))
@@ -194,7 +195,7 @@ func TestANewKeyOfAnOrgLeavesOldObjectsReadable(t *testing.T) {
 }
 
 func TestAnOrgWhoseKeysWereDeletedIsUnreadableForEver(t *testing.T) {
-	each(t, func(t *testing.T, db *database.DB) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		m, now := master(t), time.Now()
 		hosts := make([]*Keys, 2)
 		for i := range hosts {

@@ -11,7 +11,7 @@ import (
 	"github.com/rivergate/rivergate/services/platform/database"
 )
 
-//go:embed migrations
+//go:embed migrations/*.sql
 var migrations embed.FS
 
 // store is the SQL of this package. Orgs are below 2^63.
@@ -30,7 +30,7 @@ var (
 )
 
 func (s *store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations/"+string(s.db.Dialect()))
+	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
