@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +27,12 @@ import (
 	"github.com/rivergate/rivergate/services/gateway/journal"
 	"github.com/rivergate/rivergate/services/gateway/trigger"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage"
 )
 
 // node is a host that serves: its parts in the order in which they start. They end in the opposite order.
 //
-//	traces → database → plugins (in parallel) → journal → triggers → delivery → gateway → listener
+//	traces → database → plugins (in parallel) → journal → triggers → delivery → gateway → storage (while it serves) → listener
 type node struct {
 	cfg   *config.Config
 	load  func(context.Context) (*config.Config, []settings.Problem) // reads the configuration again
@@ -46,6 +48,7 @@ type node struct {
 	delivery *delivery.Delivery
 	reloader *reloader
 	gateway  *gateway.Service
+	storage  *storage.Late // nil: this host runs no storage
 	server   *server.Server
 
 	endDelivery context.CancelFunc
@@ -90,6 +93,9 @@ func (n *node) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if n.cfg.Runs(config.TargetStorage) {
+		n.storage = storage.NewLate(n.openStorage, n.log.Named("storage"))
+	}
 	options := server.Options{
 		Listen: n.cfg.Listen, Trusted: n.cfg.Networks(), InternalToken: n.cfg.InternalToken.Reveal(),
 		Version: n.build.Version, Targets: n.cfg.Targets,
@@ -99,6 +105,10 @@ func (n *node) open(ctx context.Context) (err error) {
 	}
 	if n.gateway != nil {
 		options.Routes, options.Hurry = n.gateway.Routes(), n.gateway.Hurry
+	}
+	if n.storage != nil {
+		options.Routes = slices.Concat(options.Routes, n.storage.Routes())
+		options.Gatherer = prometheus.Gatherers{n.registry, n.storage}
 	}
 	n.server, err = server.New(options)
 	return err
@@ -124,6 +134,9 @@ func (n *node) run(ctx context.Context, hangups <-chan os.Signal, listening func
 	}
 	if n.delivery != nil {
 		n.startDelivery(ctx)
+	}
+	if n.storage != nil {
+		n.storage.Start(ctx)
 	}
 	n.log.Info("listening", "address", listener.Addr().String(), "pushers", len(n.cfg.Instances), "data", n.cfg.DataDir, "version", n.build.Version)
 	listening(listener.Addr())
@@ -171,6 +184,9 @@ func (n *node) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	wait, err := n.endGateway()
 	errs := []error{err}
+	if n.storage != nil { // before the plugins, which keep its objects
+		errs = append(errs, n.storage.Close())
+	}
 	if n.plugins != nil {
 		within, cancel := context.WithDeadline(ctx, n.deadline)
 		if err := n.plugins.Stop(within); err != nil {
@@ -204,13 +220,18 @@ func (n *node) notReady() []server.NotReady {
 	if n.stopping.Load() {
 		return []server.NotReady{{Part: "host", Reason: "stopping"}}
 	}
-	if n.journal == nil {
-		return nil
+	var failing []server.NotReady
+	if n.journal != nil {
+		if s := n.journal.Stats(); !s.Writable {
+			failing = append(failing, server.NotReady{Part: "journal", Reason: s.Reason})
+		}
 	}
-	if s := n.journal.Stats(); !s.Writable {
-		return []server.NotReady{{Part: "journal", Reason: s.Reason}}
+	if n.storage != nil {
+		if why := n.storage.NotReady(); why != nil {
+			failing = append(failing, server.NotReady{Part: "storage", Reason: why.Error()})
+		}
 	}
-	return nil
+	return failing
 }
 
 func (n *node) status() server.Parts {

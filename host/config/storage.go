@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -21,6 +22,9 @@ type Backend struct {
 	Own    map[string]string `config:"-"` // the plugin's own configuration as it was given, by variable
 	Launch
 }
+
+// localBackend is the storage plugin of a host that was told nothing.
+const localBackend = "local"
 
 // BackendOwned are the variables of a storage plugin that the host reads itself.
 func BackendOwned(prefix string) []string {
@@ -50,6 +54,9 @@ func (l *loader) backend(h *Host) *Backend {
 				b.Own[variable] = l.env[variable]
 			}
 		}
+	}
+	if path := b.Prefix + "PATH"; h.Storage == localBackend && vars[path] == "" {
+		b.Own[path] = filepath.Join(h.DataDir, "objects") // with all else that must survive a restart
 	}
 	l.problems = append(l.problems, settings.Decode(b.Prefix, vars, b, settings.LeaveUnknown())...)
 	l.passed(b.Prefix, b.PassEnv)

@@ -2,7 +2,7 @@
 // rest), the files themselves, and what stands beside them.
 //
 // Each part is a package of its own with its routes; parts import ledger and seal, never each other. What one needs of another it
-// declares as a small interface, and this package passes it on.
+// declares as a small interface, and this package passes it on. Late opens the service while the host serves already.
 package storage
 
 import (
@@ -20,24 +20,29 @@ import (
 	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/objects"
 	"github.com/rivergate/rivergate/services/storage/seal"
+	"github.com/rivergate/rivergate/services/storage/vectors"
 )
 
-// Options makes a Service. DB, Objects, SigningKey, Log and Registry are needed.
+// Options makes a Service. DB, Objects, Log and Registry are needed.
 type Options struct {
 	DB      *database.DB
+	OwnsDB  bool // it is closed with the service
 	Objects objects.Backend
 	Master  seal.Source // nil: the host does not encrypt; the backend does, or nobody
+	// Encrypted refuses a backend that does not encrypt at rest by itself.
+	Encrypted bool
 
 	Quota   int64  // bytes of an org without a limit of its own; ledger.Unlimited
 	MaxFile int64  // bytes of one upload; 0: files.DefaultMaxFile
 	Bucket  string // for s3:// addresses, where the backend has none; empty: files.DefaultBucket
 
-	SigningKey []byte        // at least 32 bytes; all hosts of one installation share it
-	Skew       time.Duration // by which their clocks may differ; 0: files.DefaultSkew
-	PublicURL  string        // where clients reach the host; empty: where their request came to
+	Skew      time.Duration // by which the clocks of the hosts of one installation may differ; 0: files.DefaultSkew
+	PublicURL string        // where clients reach the host; empty: where their request came to
 
 	UploadTTL  time.Duration // of uploads that outlive a request; 0: files.DefaultUploadTTL
 	SweepEvery time.Duration // 0: files.DefaultSweepEvery
+
+	VectorsMemory int64 // bytes for the vectors that are searched; 0: the package's own default
 
 	Log      hclog.Logger
 	Registry prometheus.Registerer
@@ -45,27 +50,44 @@ type Options struct {
 
 // Service is the storage service.
 type Service struct {
-	Ledger *ledger.Ledger
-	Keys   *seal.Keys // nil: the host does not encrypt
-	Files  *files.Service
+	Ledger  *ledger.Ledger
+	Keys    *seal.Keys // nil: the host does not encrypt
+	Files   *files.Service
+	Vectors *vectors.Vectors
 
-	routes  []api.Route
+	objects objects.Backend
 	closers []func() error // the last one first
 }
 
-// New opens all parts. Close it after the server has stopped taking requests.
+// errNotEncrypted: the operator leaves encryption at rest to a backend that does not do it.
+var errNotEncrypted = errors.New("RIVERGATE_STORAGE_ENCRYPTION is backend, and the storage plugin does not encrypt at rest: configure its own encryption, or let the host do it")
+
+// New opens all parts. Close it after the server has stopped taking requests. After an error nothing is open, but for a database that
+// was given.
 func New(ctx context.Context, o Options) (*Service, error) {
 	if o.DB == nil || o.Objects == nil || o.Log == nil || o.Registry == nil {
 		return nil, errors.New("storage: database, objects, log and registry are needed")
 	}
-	s := &Service{}
+	s := &Service{objects: o.Objects}
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if o.OwnsDB {
+		s.closers = slices.Insert(s.closers, 0, o.DB.Close)
 	}
 	return s, nil
 }
 
 func (s *Service) open(ctx context.Context, o Options) (err error) {
+	if o.Encrypted {
+		can, err := o.Objects.Abilities(ctx)
+		if err != nil {
+			return err
+		}
+		if !can.Encrypts {
+			return errNotEncrypted
+		}
+	}
 	s.Ledger, err = ledger.Open(ctx, o.DB, ledger.Options{DefaultLimit: o.Quota, Log: o.Log.Named("ledger"), Registry: o.Registry})
 	if err != nil {
 		return err
@@ -76,21 +98,36 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 			return err
 		}
 	}
+	key, err := signingKey(ctx, o.DB)
+	if err != nil {
+		return err
+	}
 	s.Files, err = files.New(ctx, files.Options{
 		Ledger: s.Ledger, Objects: o.Objects, DB: o.DB, Keys: s.Keys, Bucket: o.Bucket, MaxFile: o.MaxFile,
-		SigningKey: o.SigningKey, Skew: o.Skew, PublicURL: o.PublicURL, UploadTTL: o.UploadTTL, SweepEvery: o.SweepEvery,
+		SigningKey: key, Skew: o.Skew, PublicURL: o.PublicURL, UploadTTL: o.UploadTTL, SweepEvery: o.SweepEvery,
 		Log: o.Log.Named("files"), Registry: o.Registry,
 	})
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, s.Files.Close)
-	s.routes = slices.Concat(s.Files.Routes(), s.Ledger.Routes(o.Objects))
+	s.Vectors, err = vectors.Open(ctx, o.DB, vectors.Options{Memory: o.VectorsMemory, Log: o.Log.Named("vectors")})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error { s.Vectors.Close(); return nil })
 	return nil
 }
 
 // Routes declares everything that the service answers.
-func (s *Service) Routes() []api.Route { return s.routes }
+func (s *Service) Routes() []api.Route {
+	return slices.Concat(s.Files.Routes(), s.Vectors.Routes(), s.Ledger.Routes(s.objects))
+}
+
+// declared are the routes of a service whose backend can do everything; their handlers are not to be called.
+func declared() []api.Route {
+	return slices.Concat(files.Declared(), new(vectors.Vectors).Routes(), new(ledger.Ledger).Routes(nil))
+}
 
 // Close ends what the parts do on their own.
 func (s *Service) Close() error {

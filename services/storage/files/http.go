@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/platform/api"
 )
 
@@ -108,6 +109,11 @@ func (s *Service) Routes() []api.Route {
 		routes = slices.Concat(routes, s.tusRoutes(), s.partsRoutes())
 	}
 	return routes
+}
+
+// Declared are the routes over a backend that can do everything, for the description; their handlers are not to be called.
+func Declared() []api.Route {
+	return (&Service{abilities: protocol.Abilities{Multipart: true}}).Routes()
 }
 
 func (s *Service) fileRoutes() []api.Route {
