@@ -11,6 +11,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/storage"
+	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/seal"
 )
 
@@ -31,7 +32,8 @@ func (n *node) openStorage(ctx context.Context, registry prometheus.Registerer) 
 	o := storage.Options{
 		DB: db, OwnsDB: own, Quota: int64(n.cfg.StorageQuota), MaxFile: int64(n.cfg.StorageMaxFile), Bucket: n.cfg.StorageBucket,
 		PublicURL: n.cfg.PublicURL, Encrypted: n.cfg.StorageSeal == "backend", VectorsMemory: int64(n.cfg.VectorsMemory),
-		Log: n.log.Named("storage"), Registry: registry,
+		Rules: inspect.Rules{Reject: n.cfg.StorageTypes == "reject", Blocked: n.cfg.StorageBlocked},
+		Log:   n.log.Named("storage"), Registry: registry,
 	}
 	if n.cfg.StorageSeal == "host" {
 		o.Master = masters(n.cfg)

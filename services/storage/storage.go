@@ -17,6 +17,7 @@ import (
 	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/storage/files"
+	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/objects"
 	"github.com/rivergate/rivergate/services/storage/seal"
@@ -35,6 +36,8 @@ type Options struct {
 	Quota   int64  // bytes of an org without a limit of its own; ledger.Unlimited
 	MaxFile int64  // bytes of one upload; 0: files.DefaultMaxFile
 	Bucket  string // for s3:// addresses, where the backend has none; empty: files.DefaultBucket
+
+	Rules inspect.Rules // of uploads' content
 
 	Skew      time.Duration // by which the clocks of the hosts of one installation may differ; 0: files.DefaultSkew
 	PublicURL string        // where clients reach the host; empty: where their request came to
@@ -103,7 +106,7 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.Files, err = files.New(ctx, files.Options{
-		Ledger: s.Ledger, Objects: o.Objects, DB: o.DB, Keys: s.Keys, Bucket: o.Bucket, MaxFile: o.MaxFile,
+		Ledger: s.Ledger, Objects: o.Objects, DB: o.DB, Keys: s.Keys, Bucket: o.Bucket, MaxFile: o.MaxFile, Rules: &o.Rules,
 		SigningKey: key, Skew: o.Skew, PublicURL: o.PublicURL, UploadTTL: o.UploadTTL, SweepEvery: o.SweepEvery,
 		Log: o.Log.Named("files"), Registry: o.Registry,
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/seal"
 )
@@ -61,6 +62,10 @@ func answerTo(err error) error {
 		e := api.Gone("The key of the object was deleted; nobody can read it any more")
 		e.Cause = err
 		return e
+	case errors.Is(err, inspect.ErrType):
+		return &api.Error{Status: http.StatusUnsupportedMediaType, Message: sentence(err.Error())}
+	case errors.Is(err, inspect.ErrContent):
+		return api.Unprocessable(fieldFile, "%s", sentence(err.Error()))
 	case errors.Is(err, protocol.ErrFull):
 		e := api.Unavailable(time.Minute, "The storage backend has no room left")
 		e.Cause = err

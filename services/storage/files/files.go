@@ -20,6 +20,7 @@ import (
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/objects"
 	"github.com/rivergate/rivergate/services/storage/seal"
@@ -39,11 +40,11 @@ const minSigningKey = 32
 
 // Options makes a Service. Ledger, Objects, DB, SigningKey, Log and Registry are needed.
 type Options struct {
-	Ledger    *ledger.Ledger
-	Objects   objects.Backend
-	DB        *database.DB
-	Keys      *seal.Keys // nil: the host does not encrypt
-	Inspector Inspector  // nil: uploads are taken as what they say they are
+	Ledger  *ledger.Ledger
+	Objects objects.Backend
+	DB      *database.DB
+	Keys    *seal.Keys     // nil: the host does not encrypt
+	Rules   *inspect.Rules // of uploads' content; nil: they are taken as what they say they are
 
 	Bucket  string // for s3:// addresses, where the backend has none of its own
 	MaxFile int64  // bytes of one upload
@@ -66,7 +67,7 @@ type Service struct {
 	objects   objects.Backend
 	store     *store
 	keys      *seal.Keys
-	inspector Inspector
+	rules     *inspect.Rules
 	abilities protocol.Abilities
 	bucket    string
 	maxFile   int64
@@ -92,7 +93,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, fmt.Errorf("files: the key that signs URLs has %d bytes; it needs %d", len(o.SigningKey), minSigningKey)
 	}
 	s := &Service{
-		ledger: o.Ledger, objects: o.Objects, store: &store{o.DB}, keys: o.Keys, inspector: o.Inspector, bucket: o.Bucket,
+		ledger: o.Ledger, objects: o.Objects, store: &store{o.DB}, keys: o.Keys, rules: o.Rules, bucket: o.Bucket,
 		maxFile: orDefault(o.MaxFile, DefaultMaxFile), publicURL: o.PublicURL, uploadTTL: orDefault(o.UploadTTL, DefaultUploadTTL),
 		now: o.Now, log: o.Log,
 	}

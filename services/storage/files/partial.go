@@ -173,7 +173,7 @@ func (s *Service) describe(ctx context.Context, u *partial, file *ledger.File) e
 		}
 		file.SHA256 = hex.EncodeToString(digest.Sum(nil))
 	}
-	if u.kind == kindTus && s.inspector == nil {
+	if u.kind == kindTus && s.rules == nil {
 		return nil
 	}
 	body, err := s.Open(ctx, *file, 0, -1)

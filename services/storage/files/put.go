@@ -10,6 +10,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/seal"
 )
@@ -163,26 +164,6 @@ func (s *Service) purge(key string) {
 	}
 }
 
-// Inspector looks at the bytes of uploads.
-type Inspector interface {
-	// Inspect begins with one file; declared is the type that the client named, or empty.
-	Inspect(fileName, declared, category string) Inspection
-}
-
-// Inspection looks at one file.
-type Inspection interface {
-	// Write sees all bytes in their order. An error, which is an answer, refuses the upload.
-	io.Writer
-	// Finish is called behind the last byte.
-	Finish() (Facts, error)
-}
-
-// Facts are what an inspection found.
-type Facts struct {
-	ContentType string
-	Columns     []string
-}
-
 // meter is the body as it passes: counted, charged, hashed, looked at.
 type meter struct {
 	ctx        context.Context
@@ -192,8 +173,8 @@ type meter struct {
 	reserved   int64
 	watch      *watch
 	digests    *digests
-	inspection Inspection
-	facts      Facts
+	inspection *inspect.Inspection // nil: nobody looks
+	found      inspect.Result
 	n          int64
 	ended      bool
 	failed     error
@@ -201,8 +182,10 @@ type meter struct {
 
 func (s *Service) newMeter(ctx context.Context, in *Incoming, body io.Reader, watch *watch) *meter {
 	m := &meter{ctx: ctx, in: in, from: body, watch: watch, digests: newDigests(in.Sums)}
-	if s.inspector != nil {
-		m.inspection = s.inspector.Inspect(in.File.FileName, in.File.ContentType, in.File.Category)
+	if s.rules != nil {
+		m.inspection = inspect.New(inspect.Claim{
+			Name: in.File.FileName, ContentType: in.File.ContentType, DataSource: in.File.Category == categoryDefault,
+		}, *s.rules)
 	}
 	return m
 }
@@ -210,7 +193,7 @@ func (s *Service) newMeter(ctx context.Context, in *Incoming, body io.Reader, wa
 // describe adds what the inspection has found.
 func (m *meter) describe(file *ledger.File) {
 	if m.inspection != nil {
-		file.ContentType, file.Columns = m.facts.ContentType, m.facts.Columns
+		file.ContentType, file.Columns = m.found.ContentType, m.found.Columns
 	} else if file.ContentType == "" {
 		file.ContentType = octets
 	}
@@ -296,7 +279,7 @@ func (m *meter) end() (err error) {
 		}
 	}
 	if m.inspection != nil {
-		if m.facts, err = m.inspection.Finish(); err != nil {
+		if m.found, err = m.inspection.Finish(); err != nil {
 			return err
 		}
 	}

@@ -3,9 +3,7 @@
 package inspect
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"path"
 	"slices"
@@ -35,106 +33,89 @@ type Result struct {
 	Warnings    []string // in words for the client
 }
 
-// Reader passes a body on as it is, and looks at it.
-type Reader struct {
-	body    io.Reader
-	head    []byte // read, and not passed on yet
+// Inspection looks at one file as its bytes pass, in their order.
+type Inspection struct {
+	claim   Claim
+	rules   Rules
+	head    []byte // kept until there is enough to judge by
+	judged  bool
 	result  Result
-	columns columns // nil: none are looked for
+	columns columns // nil: none are looked for, or they are settled
 	err     error   // how it ended
-	done    bool    // the columns are settled
 }
 
 // sniffed is how many bytes tell the type.
 const sniffed = 3072
 
-// New reads the first bytes of body. ErrType refuses the content type, ErrContent a data source whose content cannot be; the
-// latter may come from Read as well. An error of body comes through as it is.
-func New(body io.Reader, claim Claim, rules Rules) (*Reader, error) {
-	r := &Reader{body: body}
-	var err error
-	if r.head, err = first(body, sniffed); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+// New begins with a file.
+func New(claim Claim, rules Rules) *Inspection { return &Inspection{claim: claim, rules: rules} }
+
+// Write takes all of p, or refuses the file: ErrType for its content type, ErrContent for a data source whose content cannot be.
+func (i *Inspection) Write(p []byte) (int, error) {
+	if i.err == nil {
+		i.err = i.pass(p)
 	}
-	r.err = err
-	ended := err != nil
-	if r.result.ContentType, r.result.Warnings, err = rules.judge(claim, r.head); err != nil {
-		return nil, err
+	if i.err != nil {
+		return 0, i.err
 	}
-	if claim.DataSource {
-		if r.columns, err = columnsOf(claim, r.result.ContentType, r.head); err != nil {
-			return nil, err
-		}
-	}
-	if r.columns == nil {
-		r.done = true
-		return r, nil
-	}
-	if err := r.look(r.head, ended); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return len(p), nil
 }
 
-// first reads n bytes, or up to the end: then with io.EOF.
-func first(body io.Reader, n int) ([]byte, error) {
-	head := make([]byte, n)
-	have := 0
-	for have < n {
-		k, err := body.Read(head[have:])
-		have += k
-		if err != nil {
-			return head[:have], err
+func (i *Inspection) pass(p []byte) error {
+	if !i.judged {
+		n := min(len(p), sniffed-len(i.head))
+		i.head, p = append(i.head, p[:n]...), p[n:]
+		if len(i.head) < sniffed {
+			return nil
+		}
+		if err := i.judge(false); err != nil {
+			return err
 		}
 	}
-	return head, nil
+	return i.look(p, false)
 }
 
-// ContentType is known from the beginning.
-func (r *Reader) ContentType() string { return r.result.ContentType }
+// Finish is called behind the last byte. The errors are those of Write.
+func (i *Inspection) Finish() (Result, error) {
+	if i.err == nil && !i.judged {
+		i.err = i.judge(true)
+	} else if i.err == nil {
+		i.err = i.look(nil, true)
+	}
+	return i.result, i.err
+}
 
-func (r *Reader) Read(p []byte) (n int, err error) {
-	if len(r.head) > 0 {
-		n, r.head = copy(p, r.head), r.head[min(len(p), len(r.head)):]
-		return n, nil
+// judge looks at the first bytes.
+func (i *Inspection) judge(ended bool) (err error) {
+	head := i.head
+	i.judged, i.head = true, nil
+	if i.result.ContentType, i.result.Warnings, err = i.rules.judge(i.claim, head); err != nil {
+		return err
 	}
-	if r.err != nil {
-		return 0, r.err
-	}
-	n, r.err = r.body.Read(p)
-	if r.err == nil || errors.Is(r.err, io.EOF) {
-		if err := r.look(p[:n], r.err != nil); err != nil {
-			r.err = err
-			return 0, err // the end of the body is not passed on: it is not to be taken for a whole
+	if i.claim.DataSource {
+		if i.columns, err = columnsOf(i.claim, i.result.ContentType, head); err != nil {
+			return err
 		}
 	}
-	if n > 0 && errors.Is(r.err, io.EOF) {
-		return n, nil
-	}
-	return n, r.err
+	return i.look(head, ended)
 }
 
 // look shows bytes to the columns.
-func (r *Reader) look(p []byte, ended bool) error {
-	if r.done {
+func (i *Inspection) look(p []byte, ended bool) error {
+	if i.columns == nil {
 		return nil
 	}
-	settled, err := r.columns.feed(p, ended)
+	settled, err := i.columns.feed(p, ended)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrContent, err)
 	}
-	if !settled {
-		return nil
+	if settled {
+		names, warnings := i.columns.names()
+		i.result.Columns, i.result.Warnings = names, append(i.result.Warnings, warnings...)
+		i.columns = nil
 	}
-	r.done = true
-	names, warnings := r.columns.names()
-	r.result.Columns, r.result.Warnings = names, append(r.result.Warnings, warnings...)
-	r.columns = nil
 	return nil
 }
-
-// Result is complete once Read has returned io.EOF.
-func (r *Reader) Result() Result { return r.result }
 
 // columns finds the columns of one format.
 type columns interface {

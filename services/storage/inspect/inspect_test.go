@@ -19,12 +19,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // look inspects body to its end.
 func look(body io.Reader, claim Claim, rules Rules) (passed []byte, result Result, err error) {
-	r, err := New(body, claim, rules)
-	if err != nil {
-		return nil, Result{}, err
+	i := New(claim, rules)
+	if passed, err = io.ReadAll(io.TeeReader(body, i)); err != nil {
+		return passed, Result{}, err
 	}
-	passed, err = io.ReadAll(r)
-	return passed, r.Result(), err
+	result, err = i.Finish()
+	return passed, result, err
 }
 
 func zipped(t testing.TB) string {
