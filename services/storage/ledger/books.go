@@ -57,7 +57,7 @@ func (l *Ledger) books(ctx context.Context, _ Objects, o ReconcileOptions, r *Re
 		}
 		org = uint64(next.Int64)
 		r.Orgs++
-		wrong, err := l.differences(ctx, org)
+		wrong, err := l.Differences(ctx, org)
 		if err != nil {
 			return err
 		}
@@ -70,8 +70,8 @@ func (l *Ledger) books(ctx context.Context, _ Objects, o ReconcileOptions, r *Re
 	}
 }
 
-// differences are the sums of an org that are wrong, all at one instant.
-func (l *Ledger) differences(ctx context.Context, org uint64) (wrong []Difference, err error) {
+// Differences are the sums of an org that are wrong, all at one instant.
+func (l *Ledger) Differences(ctx context.Context, org uint64) (wrong []Difference, err error) {
 	err = l.db.Snapshot(ctx, func(tx *database.Tx) error {
 		wrong = nil
 		for _, check := range checks {
