@@ -69,6 +69,8 @@ var figures = []struct {
 	{"mysql", (*bench).mysql},
 	{"kafka", (*bench).kafka},
 	{"s3", (*bench).s3},
+	{"storage", (*bench).storage},
+	{"storage-s3", (*bench).storageS3},
 	{"boundary", (*bench).boundary},
 	{"start", (*bench).pluginStart},
 	{"fifty", (*bench).fifty},
@@ -84,6 +86,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return generate(ctx, os.Stdin, out)
 		case "noop":
 			return serveNoop(ctx, args[1:])
+		case "plain":
+			return servePlain(ctx, args[1:])
 		}
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -115,7 +119,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	fmt.Fprintln(out, "building")
-	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql", "plugins/pusher/kafka", "plugins/pusher/s3"); err != nil {
+	if b.Binaries, err = rig.Build(ctx, b.dir, "plugins/testdata/null", "plugins/pusher/postgres", "plugins/pusher/mysql", "plugins/pusher/kafka", "plugins/pusher/s3", "plugins/storage/local", "plugins/storage/s3"); err != nil {
 		return err
 	}
 	if b.report, err = newReport(ctx, b.dir, *quick); err != nil {

@@ -237,7 +237,7 @@ func walkVectors(t *testing.T, c *contract) {
 	require.EqualValues(t, 1, got["updated"])
 	c.ask(ask{method: "POST", route: upsert, json: map[string]any{"collection": "walk", "vectors": []any{map[string]any{"id": "w", "values": []float64{1}}}}, want: 422})
 	c.ask(ask{method: "POST", route: upsert, header: map[string]string{"Content-Type": "application/json"},
-		body: []byte(`{"collection": "walk", "vectors": [{"id": "w", "values": [NaN, 0, 0]}]}`), want: 400})
+		body: []byte(`{"collection": "walk", "vectors": [{"id": "w", "values": [NaN, 0, 0]}]}`), want: 422})
 
 	matches := func(query map[string]any) []any {
 		query["collection"] = "walk"

@@ -1,0 +1,363 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/rivergate/rivergate/host/e2e/rig"
+)
+
+const (
+	largeFile = 128 << 20
+	smallFile = 64 << 10
+	// smallFiles is how many small files one round uploads, one after another.
+	smallFiles = 200
+	mebibyte   = 1 << 20
+)
+
+// storageEnv lets files be as large as those that are measured.
+var storageEnv = map[string]string{"RIVERGATE_STORAGE_MAX_FILE": "1GiB", "RIVERGATE_STORAGE_QUOTA": "1TiB", "RIVERGATE_GATEWAY_HOLD": "true"}
+
+// filesOf makes bytes that no compression makes smaller.
+func filesOf(size int) []byte {
+	b := make([]byte, size)
+	source := rand.NewChaCha8([32]byte{1})
+	_, _ = source.Read(b) // never fails
+	return b
+}
+
+// transfer is what a store of files can do for the measurement; each call returns how long it took.
+type transfer struct {
+	put func(ctx context.Context, name string, content []byte) (time.Duration, error)
+	get func(ctx context.Context, name string, size int) (time.Duration, error)
+}
+
+// storage compares uploads and downloads through the host and the plugin local, encrypted as by default, with a plain handler that writes to
+// the same disk and reads from it.
+func (b *bench) storage(ctx context.Context) error {
+	large, small := filesOf(largeFile), filesOf(smallFile)
+	times := 4
+	if b.quick {
+		times = 1
+	}
+	var sides [3][4]series // plain, host, host without encryption: up, down (MiB/s), p50 up, p50 down (ms)
+	for range b.rounds {
+		for side, with := range []func(context.Context, func(transfer) error) error{
+			b.withPlain,
+			func(ctx context.Context, f func(transfer) error) error { return b.withStorage(ctx, nil, f) },
+			func(ctx context.Context, f func(transfer) error) error {
+				return b.withStorage(ctx, map[string]string{"RIVERGATE_STORAGE_ENCRYPTION": "off"}, f)
+			},
+		} {
+			err := with(ctx, func(t transfer) error {
+				up, down, err := t.large(ctx, large, times)
+				if err != nil {
+					return err
+				}
+				smallUp, smallDown, err := t.small(ctx, small)
+				if err != nil {
+					return err
+				}
+				for i, v := range []float64{up, down, smallUp, smallDown} {
+					sides[side][i] = append(sides[side][i], v)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		last := func(side, what int) float64 { return sides[side][what][len(sides[side][what])-1] }
+		b.say("128 MiB up: plain %.0f MiB/s, host %.0f, without encryption %.0f; down: %.0f, %.0f, %.0f; 64 KiB up, p50: %.2f ms, %.2f, %.2f; down: %.2f, %.2f, %.2f",
+			last(0, 0), last(1, 0), last(2, 0), last(0, 1), last(1, 1), last(2, 1), last(0, 2), last(1, 2), last(2, 2), last(0, 3), last(1, 3), last(2, 3))
+	}
+	for i, what := range []string{"upload of 128 MiB", "download of 128 MiB"} {
+		plain, host, open := sides[0][i], sides[1][i], sides[2][i]
+		b.report.add(figure{Name: "plain handler: " + what, Unit: "MiB/s", Runs: plain})
+		b.report.add(figure{Name: "host and storage-local: " + what, Unit: "MiB/s", Runs: host})
+		b.report.add(figure{Name: "… without encryption", Unit: "MiB/s", Runs: open})
+		ratio := 100 * host.median() / plain.median()
+		b.report.add(figure{Name: what + " against the plain handler", Unit: "%", Value: ratio, Noise: plain.noise() + host.noise(), Target: "≥ 60", Met: met(ratio >= 60)})
+	}
+	for i, what := range []string{"upload of 64 KiB", "download of 64 KiB"} {
+		plain, host := sides[0][2+i], sides[1][2+i]
+		added := host.median() - plain.median()
+		b.report.add(figure{Name: what + ": p50 that the host adds", Unit: "ms", Value: added, Noise: plain.noise() + host.noise(), Target: "≤ 2", Met: met(added <= 2)})
+	}
+	return nil
+}
+
+// large returns MiB/s of uploads and of downloads.
+func (t transfer) large(ctx context.Context, content []byte, times int) (up, down float64, err error) {
+	var upTime, downTime time.Duration
+	for i := range times {
+		name := fmt.Sprintf("large-%d.bin", i)
+		took, err := t.put(ctx, name, content)
+		if err != nil {
+			return 0, 0, err
+		}
+		upTime += took
+		if took, err = t.get(ctx, name, len(content)); err != nil {
+			return 0, 0, err
+		}
+		downTime += took
+	}
+	moved := float64(times) * float64(len(content)) / mebibyte
+	return moved / upTime.Seconds(), moved / downTime.Seconds(), nil
+}
+
+// small returns medians in milliseconds.
+func (t transfer) small(ctx context.Context, content []byte) (up, down float64, err error) {
+	var ups, downs []time.Duration
+	for i := range smallFiles {
+		name := fmt.Sprintf("small-%d.bin", i)
+		took, err := t.put(ctx, name, content)
+		if err != nil {
+			return 0, 0, err
+		}
+		ups = append(ups, took)
+		if took, err = t.get(ctx, name, len(content)); err != nil {
+			return 0, 0, err
+		}
+		downs = append(downs, took)
+	}
+	return middle(ups), middle(downs), nil
+}
+
+func middle(d []time.Duration) float64 {
+	slices.Sort(d)
+	return float64(d[len(d)/2]) / float64(time.Millisecond)
+}
+
+// withPlain runs f against the plain handler, a process of its own.
+func (b *bench) withPlain(ctx context.Context, f func(transfer) error) error {
+	dir, err := os.MkdirTemp(b.dir, "p")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	addr, err := rig.FreeAddr(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := rig.Spawn(b.self, []string{"plain", addr, dir}, os.Environ(), b.dir, nil, nil, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer p.KillGroup()
+	if err := rig.Listening(ctx, addr, p.Done()); err != nil {
+		return fmt.Errorf("plain server: %w", err)
+	}
+	client := &http.Client{}
+	defer client.CloseIdleConnections()
+	base := "http://" + addr + "/"
+	return f(transfer{
+		put: func(ctx context.Context, name string, content []byte) (time.Duration, error) {
+			return timed(ctx, client, http.MethodPost, base+name, "application/octet-stream", bytes.NewReader(content), http.StatusCreated, nil)
+		},
+		get: func(ctx context.Context, name string, size int) (time.Duration, error) {
+			return timedGet(ctx, client, base+name, size)
+		},
+	})
+}
+
+// withStorage runs f against a fresh host.
+func (b *bench) withStorage(ctx context.Context, env map[string]string, f func(transfer) error) error {
+	all := map[string]string{}
+	for _, from := range []map[string]string{storageEnv, env} {
+		for name, value := range from {
+			all[name] = value
+		}
+	}
+	return b.withHost(ctx, all, func(h *rig.Host) error { return f(throughHost(h)) })
+}
+
+func throughHost(h *rig.Host) transfer {
+	client := &http.Client{}
+	base := "http://" + h.Addr + "/api/v1/storage/"
+	names := map[string]string{} // of objects
+	return transfer{
+		put: func(ctx context.Context, name string, content []byte) (time.Duration, error) {
+			var frame bytes.Buffer
+			form := multipart.NewWriter(&frame)
+			if err := form.WriteField("file_category", "general"); err != nil {
+				return 0, err
+			}
+			if _, err := form.CreateFormFile("file", name); err != nil {
+				return 0, err
+			}
+			head := frame.Len()
+			if err := form.Close(); err != nil {
+				return 0, err
+			}
+			body := io.MultiReader(bytes.NewReader(frame.Bytes()[:head]), bytes.NewReader(content), bytes.NewReader(frame.Bytes()[head:]))
+			var answer struct {
+				Data struct {
+					Path string `json:"file_path"`
+				} `json:"data"`
+			}
+			took, err := timed(ctx, client, http.MethodPost, base+"upload", form.FormDataContentType(), &sized{body, int64(frame.Len() + len(content))}, http.StatusCreated, &answer)
+			names[name] = answer.Data.Path
+			return took, err
+		},
+		get: func(ctx context.Context, name string, size int) (time.Duration, error) {
+			at := url.URL{Path: names[name]}
+			return timedGet(ctx, client, base+"objects/"+at.EscapedPath(), size)
+		},
+	}
+}
+
+// sized is a body whose length is known.
+type sized struct {
+	io.Reader
+	length int64
+}
+
+// timed makes one request and reads its answer.
+func timed(ctx context.Context, client *http.Client, method, address, contentType string, body io.Reader, want int, into any) (time.Duration, error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return 0, err
+	}
+	if s, ok := body.(*sized); ok {
+		request.ContentLength = s.length
+	}
+	request.Header.Set("Content-Type", contentType)
+	begun := time.Now()
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	said, err := io.ReadAll(answer.Body)
+	took := time.Since(begun)
+	if err != nil {
+		return 0, err
+	}
+	if answer.StatusCode != want {
+		return 0, fmt.Errorf("%s %s answered %d: %.300s", method, address, answer.StatusCode, said)
+	}
+	if into != nil {
+		return took, json.Unmarshal(said, into)
+	}
+	return took, nil
+}
+
+func timedGet(ctx context.Context, client *http.Client, address string, size int) (time.Duration, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, err
+	}
+	begun := time.Now()
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	n, err := io.CopyBuffer(io.Discard, onlyReader{answer.Body}, make([]byte, mebibyte))
+	took := time.Since(begun)
+	if err == nil && (answer.StatusCode != http.StatusOK || n != int64(size)) {
+		err = fmt.Errorf("GET %s answered %d with %d of %d bytes", address, answer.StatusCode, n, size)
+	}
+	return took, err
+}
+
+// onlyReader keeps io.Copy to the buffer that it was given.
+type onlyReader struct{ io.Reader }
+
+// storageS3 compares uploads and downloads through the host and the plugin s3 with minio-go straight to the same server.
+func (b *bench) storageS3(ctx context.Context) (err error) {
+	text := os.Getenv(s3Variable)
+	if text == "" {
+		return fmt.Errorf("no server: run it as `make bench`, or set %s", s3Variable)
+	}
+	store, err := openS3(text)
+	if err != nil {
+		return err
+	}
+	const throughBucket, directBucket = "rivergate-bench-files", "rivergate-bench-direct"
+	defer func() {
+		done, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err = errors.Join(err, store.remove(done, throughBucket), store.remove(done, directBucket))
+	}()
+	large := filesOf(largeFile)
+	times := 3
+	if b.quick {
+		times = 1
+	}
+	var sides [2][2]series // direct, host: up, down
+	for range b.rounds {
+		if err := store.renew(ctx, directBucket); err != nil {
+			return err
+		}
+		if err := store.renew(ctx, throughBucket); err != nil {
+			return err
+		}
+		for side, with := range []func(func(transfer) error) error{
+			func(f func(transfer) error) error { return f(store.direct(directBucket)) },
+			func(f func(transfer) error) error {
+				return b.withStorage(ctx, map[string]string{
+					"RIVERGATE_STORAGE": "s3", "PLUGIN_STORAGE_S3_URL": "http://" + store.address, "PLUGIN_STORAGE_S3_BUCKET": throughBucket,
+					"PLUGIN_STORAGE_S3_REGION": "us-east-1", "PLUGIN_STORAGE_S3_ACCESS_KEY": store.key, "PLUGIN_STORAGE_S3_SECRET_KEY": store.secret,
+				}, f)
+			},
+		} {
+			err := with(func(t transfer) error {
+				up, down, err := t.large(ctx, large, times)
+				sides[side][0], sides[side][1] = append(sides[side][0], up), append(sides[side][1], down)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		last := func(side, what int) float64 { return sides[side][what][len(sides[side][what])-1] }
+		b.say("128 MiB up: minio-go %.0f MiB/s, host %.0f; down: %.0f, %.0f", last(0, 0), last(1, 0), last(0, 1), last(1, 1))
+	}
+	for i, what := range []string{"upload of 128 MiB", "download of 128 MiB"} {
+		direct, host := sides[0][i], sides[1][i]
+		b.report.add(figure{Name: "minio-go straight to the server: " + what, Unit: "MiB/s", Runs: direct})
+		b.report.add(figure{Name: "host and storage-s3: " + what, Unit: "MiB/s", Runs: host})
+		ratio := 100 * host.median() / direct.median()
+		b.report.add(figure{Name: what + " against minio-go", Unit: "%", Value: ratio, Noise: direct.noise() + host.noise(), Target: "≥ 80", Met: met(ratio >= 80)})
+	}
+	return nil
+}
+
+// direct moves files without the host.
+func (s *s3Store) direct(bucket string) transfer {
+	return transfer{
+		put: func(ctx context.Context, name string, content []byte) (time.Duration, error) {
+			begun := time.Now()
+			_, err := s.PutObject(ctx, bucket, name, bytes.NewReader(content), int64(len(content)), minio.PutObjectOptions{ContentType: "application/octet-stream"})
+			return time.Since(begun), err
+		},
+		get: func(ctx context.Context, name string, size int) (time.Duration, error) {
+			begun := time.Now()
+			object, err := s.GetObject(ctx, bucket, name, minio.GetObjectOptions{})
+			if err != nil {
+				return 0, err
+			}
+			defer object.Close()
+			n, err := io.CopyBuffer(io.Discard, onlyReader{object}, make([]byte, mebibyte))
+			if err == nil && n != int64(size) {
+				err = fmt.Errorf("%d of %d bytes came back", n, size)
+			}
+			return time.Since(begun), err
+		},
+	}
+}
