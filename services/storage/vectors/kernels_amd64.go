@@ -1,6 +1,10 @@
 package vectors
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // What the processor has is looked up once: POPCNT is in every x86-64 since 2008, FMA and AVX2 since 2013.
 var (
@@ -10,6 +14,9 @@ var (
 
 //go:noescape
 func weighPOPCNT(codes, levels *uint64, sums *int32, vectors, units int)
+
+//go:noescape
+func prefetch(p unsafe.Pointer)
 
 //go:noescape
 func dotFMA(a, b *float32, n int) float32

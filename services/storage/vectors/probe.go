@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"unsafe"
 )
 
 // probe is a query against one list.
@@ -36,6 +37,7 @@ type worker struct {
 	sums     []int32   // of each vector that was estimated: see weighAll
 	bounds   []float32 // what its rank can be
 	seeds    top       // the best of bounds
+	passed   []uint32  // of one list: what is looked at by both bits
 	one      [1]int32
 	finals   []found // what is left to be compared, by its better bound
 	compared int     // exactly
@@ -44,6 +46,10 @@ type worker struct {
 var workers = sync.Pool{New: func() any { return new(worker) }}
 
 var never = float32(math.Inf(-1))
+
+// ahead is how many vectors before its turn one is asked of the memory: they lie anywhere in it, and waiting for it would be
+// most of the time.
+const ahead = 6
 
 // slack covers what rounding takes from a bound.
 const slack = 1e-5
@@ -78,17 +84,28 @@ func (x *index) search(m *matrix, query []float32, allowed set, t *top) int {
 	bar, full := t.bar()
 	for i := range w.probes[:used] {
 		p := &w.probes[i]
+		w.passed = w.passed[:0]
 		for at, bound := range w.bounds[p.from : p.from+len(p.list.slots)] {
-			if full && bound <= bar || bound == never {
-				continue
+			if (!full || bound > bar) && bound != never {
+				w.passed = append(w.passed, uint32(at))
 			}
-			if bound = w.refine(x, p, at); !full || bound > bar {
+		}
+		for i, at := range w.passed {
+			if i+ahead < len(w.passed) {
+				next := int(w.passed[i+ahead])
+				prefetch(unsafe.Pointer(&p.list.halves[next*x.words]))
+				prefetch(unsafe.Pointer(&p.list.finer[next]))
+			}
+			if bound := w.refine(x, p, int(at)); !full || bound > bar {
 				w.finals = append(w.finals, found{p.list.slots[at], bound})
 			}
 		}
 	}
 	slices.SortFunc(w.finals, func(a, b found) int { return cmp.Compare(b.rank, a.rank) })
-	for _, f := range w.finals {
+	for i, f := range w.finals {
+		if i+ahead < len(w.finals) {
+			prefetch(unsafe.Pointer(&m.at(w.finals[i+ahead].slot)[0]))
+		}
 		if bar, full := t.bar(); full && f.rank <= bar {
 			break
 		}
