@@ -97,6 +97,13 @@ type partURLParams struct {
 	Expires    int `query:"expires_seconds" minimum:"1" maximum:"604800" default:"3600"`
 }
 
+type signedPartParams struct {
+	partsParams
+	checksumHeaders
+	PartNumber int    `path:"part_number" minimum:"1" maximum:"10000"`
+	Signature  string `query:"signature"`
+}
+
 // partsRoutes are offered when the backend takes uploads in parts.
 func (s *Service) partsRoutes() []api.Route {
 	const one = partsPath + "/{upload_id}"
@@ -118,6 +125,15 @@ func (s *Service) partsRoutes() []api.Route {
 			Summary: "The URL of one part", About: "Ask when the part is about to be sent. A part may be sent again.", Params: partURLParams{},
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[PartURL]{}}},
 			Errors:  slices.Concat(lost, []int{http.StatusConflict}), Handler: s.partURL,
+		},
+		{
+			Method: http.MethodPut, Path: one + "/parts/{part_number}", ID: "putPart", Tag: tagParts, Public: true,
+			Summary: "One part, by its signed URL", Params: signedPartParams{}, Bodies: []string{octets},
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[PartStored]{}}},
+			Errors: []int{
+				http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusServiceUnavailable,
+			},
+			Handler: s.putPart,
 		},
 		{
 			Method: http.MethodPost, Path: one + "/complete", ID: "completeMultipart", Tag: tagParts,

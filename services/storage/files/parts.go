@@ -161,17 +161,23 @@ func (s *Service) partURL(c *fiber.Ctx) error {
 		}
 	} else {
 		answer.URL = s.base(c) + s.signing.Sign(Signed{
-			Method: http.MethodPut, Org: u.file.Org, User: u.file.User, Object: u.file.ObjectName, Expires: s.now().Add(expiry), Size: size, Upload: u.id, Part: number,
+			Method: http.MethodPut, Org: u.file.Org, Expires: s.now().Add(expiry), Size: size, Upload: u.id, Part: number,
 		})
 	}
 	answer.ExpiresInSeconds = int64(expiry / time.Second)
 	return api.OK(c, answer, "URL signed")
 }
 
-// putPart takes in a part that came by its URL.
-func (s *Service) putPart(c *fiber.Ctx, signed Signed, body *api.Stream, sums []announced) error {
+// putPart answers PUT /api/v1/storage/multipart/{upload_id}/parts/{part_number}, the URL of a part.
+func (s *Service) putPart(c *fiber.Ctx) error {
+	body := api.ReadStream(c)
+	defer body.Discard(leftover)
+	signed, sums, err := s.signedBody(c, body)
+	if err != nil {
+		return err
+	}
 	u, err := s.store.find(s.life, signed.Org, kindParts, signed.Upload)
-	if errors.Is(err, errNoUpload) || err == nil && (u.fileID != 0 || !s.now().Before(u.expires) || u.file.ObjectName != signed.Object) {
+	if errors.Is(err, errNoUpload) || err == nil && (u.fileID != 0 || !s.now().Before(u.expires)) {
 		return api.NotFound("There is no such upload that goes on")
 	}
 	if err != nil {

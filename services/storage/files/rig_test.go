@@ -196,7 +196,7 @@ func formOf(parts ...part) (body []byte, contentType string) {
 		h := textproto.MIMEHeader{}
 		disposition := fmt.Sprintf(`form-data; name="%s"`, p.name)
 		if p.fileName != "" {
-			disposition += fmt.Sprintf(`; filename="%s"`, strings.ReplaceAll(p.fileName, `\`, `\\`))
+			disposition += fmt.Sprintf(`; filename="%s"`, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p.fileName))
 		}
 		h.Set("Content-Disposition", disposition)
 		for i := 0; i < len(p.header); i += 2 {

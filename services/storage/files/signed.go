@@ -17,6 +17,7 @@ import (
 // its path on, so that no character of it can be another one.
 //
 //	/api/v1/storage/signed/{object name}?method=GET&org=7&expires=1764343200000&…&signature=64 hex
+//	/api/v1/storage/multipart/{upload}/parts/{number}?method=PUT&…
 type Signing struct {
 	Key  []byte        // at least 32 bytes
 	Skew time.Duration // by which the clocks of hosts that share the key may differ
@@ -53,8 +54,11 @@ var (
 // Sign returns the URL's path and query. What it allows ends at Expires, cut to milliseconds.
 func (s *Signing) Sign(what Signed) string {
 	var b strings.Builder
-	b.WriteString(signedPath)
-	b.WriteString(escapedName(what.Object))
+	if what.Upload != "" {
+		b.WriteString(partsPath + "/" + what.Upload + "/parts/" + strconv.Itoa(what.Part))
+	} else {
+		b.WriteString(signedPath + escapedName(what.Object))
+	}
 	b.WriteString("?method=" + what.Method)
 	number := func(name string, n int64) { b.WriteString("&" + name + "=" + strconv.FormatInt(n, 10)) }
 	text := func(name, value string) {
@@ -76,10 +80,6 @@ func (s *Signing) Sign(what Signed) string {
 	}
 	text("name", what.FileName)
 	text("category", what.Category)
-	text("upload", what.Upload)
-	if what.Part > 0 {
-		number("part", int64(what.Part))
-	}
 	return b.String() + signature + s.sum(what.Method, b.String())
 }
 
@@ -112,18 +112,23 @@ func (s *Signing) Check(method, uri string) (Signed, error) {
 }
 
 func parseSigned(uri string) (Signed, error) {
-	path, query, _ := strings.Cut(strings.TrimPrefix(uri, signedPath), "?")
-	object, err := url.PathUnescape(path)
-	if err != nil {
-		return Signed{}, err
-	}
+	path, query, _ := strings.Cut(uri, "?")
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return Signed{}, err
 	}
 	what := Signed{
-		Object: object, Size: -1, Method: values.Get("method"), ContentType: values.Get("type"),
-		FileName: values.Get("name"), Category: values.Get("category"), Upload: values.Get("upload"),
+		Size: -1, Method: values.Get("method"), ContentType: values.Get("type"), FileName: values.Get("name"), Category: values.Get("category"),
+	}
+	if object, ok := strings.CutPrefix(path, signedPath); ok {
+		what.Object, err = url.PathUnescape(object)
+	} else {
+		var part string
+		what.Upload, part, _ = strings.Cut(strings.TrimPrefix(path, partsPath+"/"), "/parts/")
+		what.Part, err = strconv.Atoi(part)
+	}
+	if err != nil {
+		return Signed{}, err
 	}
 	number := func(name string) (n int64) {
 		if text := values.Get(name); text != "" {
@@ -133,7 +138,7 @@ func parseSigned(uri string) (Signed, error) {
 		}
 		return n
 	}
-	what.Org, what.User, what.Part = uint64(number("org")), uint64(number("user")), int(number("part"))
+	what.Org, what.User = uint64(number("org")), uint64(number("user"))
 	what.Workspace = uint64(number("workspace"))
 	what.Expires = time.UnixMilli(number("expires"))
 	if values.Has("size") {

@@ -35,34 +35,35 @@ func (s *Service) getSigned(c *fiber.Ctx) error {
 	return answerTo(s.send(c, file, signed.ContentType, orDefault(signed.FileName, lastSegment(file.ObjectName))))
 }
 
-// putSigned answers PUT /api/v1/storage/signed/{object_name}: the object, or a part of an upload.
+// signedBody checks the URL and what it says of the body. Error: 403, 411.
+func (s *Service) signedBody(c *fiber.Ctx, body *api.Stream) (signed Signed, sums []announced, err error) {
+	if signed, err = s.signedURL(c); err != nil {
+		return signed, nil, err
+	}
+	if body.Size() < 0 { // the end of a body in chunks cannot be told from a connection that was cut
+		return signed, nil, &api.Error{Status: http.StatusLengthRequired, Message: "Send the body with its Content-Length"}
+	}
+	if signed.Size >= 0 && body.Size() != signed.Size {
+		return signed, nil, api.Forbidden("The URL is signed for a body of %d bytes, this one has %d", signed.Size, body.Size())
+	}
+	if sent := string(c.Request().Header.ContentType()); signed.ContentType != "" && sent != signed.ContentType {
+		return signed, nil, api.Forbidden("The URL is signed for Content-Type: %s", signed.ContentType)
+	}
+	sums, err = readChecksums(headerOf(c))
+	return signed, sums, err
+}
+
+// putSigned answers PUT /api/v1/storage/signed/{object_name}.
 func (s *Service) putSigned(c *fiber.Ctx) error {
 	body := api.ReadStream(c)
 	defer body.Discard(leftover)
-	signed, err := s.signedURL(c)
+	signed, sums, err := s.signedBody(c, body)
 	if err != nil {
 		return err
-	}
-	if body.Size() < 0 { // the end of a body in chunks cannot be told from a connection that was cut
-		return &api.Error{Status: http.StatusLengthRequired, Message: "Send the body with its Content-Length"}
-	}
-	if signed.Size >= 0 && body.Size() != signed.Size {
-		return api.Forbidden("The URL is signed for a body of %d bytes, this one has %d", signed.Size, body.Size())
-	}
-	sent := string(c.Request().Header.ContentType())
-	if signed.ContentType != "" && sent != signed.ContentType {
-		return api.Forbidden("The URL is signed for Content-Type: %s", signed.ContentType)
-	}
-	sums, err := readChecksums(headerOf(c))
-	if err != nil {
-		return err
-	}
-	if signed.Upload != "" {
-		return s.putPart(c, signed, body, sums)
 	}
 	in := Incoming{Size: body.Size(), AtMost: -1, Limit: s.maxFile, Sums: sums, File: ledger.File{
 		Org: signed.Org, User: signed.User, Workspace: signed.Workspace, Kind: ledger.KindFile, Category: orDefault(signed.Category, categoryDefault),
-		ObjectName: signed.Object, FileName: lastSegment(signed.Object), ContentType: sent,
+		ObjectName: signed.Object, FileName: lastSegment(signed.Object), ContentType: string(c.Request().Header.ContentType()),
 	}}
 	if err := s.place(c, &in, true); err != nil {
 		return err

@@ -68,7 +68,7 @@ func (s *Service) tusOptions(c *fiber.Ctx) error {
 	c.Set("Tus-Extension", tusExtensions)
 	c.Set("Tus-Checksum-Algorithm", tusAlgorithms)
 	c.Set("Tus-Max-Size", strconv.FormatInt(s.maxFile, 10))
-	return c.SendStatus(http.StatusNoContent)
+	return c.Status(http.StatusNoContent).Send(nil)
 }
 
 // tusCreate answers POST /api/v1/storage/tus.
@@ -103,7 +103,7 @@ func (s *Service) tusCreate(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderLocation, s.base(c)+tusPath+"/"+u.id)
 	s.tusState(c, u)
-	return c.SendStatus(http.StatusCreated)
+	return c.Status(http.StatusCreated).Send(nil)
 }
 
 // beginOwn begins an upload into the caller's own folder.
@@ -186,7 +186,7 @@ func (s *Service) tusHead(c *fiber.Ctx) error {
 	if u.metadata != "" {
 		c.Set(headerMetadata, u.metadata)
 	}
-	return c.SendStatus(http.StatusOK)
+	return c.Status(http.StatusOK).Send(nil)
 }
 
 func (s *Service) tusFinish(u *partial) (*partial, error) {
@@ -247,7 +247,7 @@ func (s *Service) tusPatch(c *fiber.Ctx) error {
 		}
 	}
 	s.tusState(c, u)
-	return c.SendStatus(http.StatusNoContent)
+	return c.Status(http.StatusNoContent).Send(nil)
 }
 
 func (s *Service) tusReceive(c *fiber.Ctx, u *partial, body io.Reader, verify func() error) error {
@@ -306,7 +306,7 @@ func (s *Service) tusDelete(c *fiber.Ctx) error {
 	if removed, err := s.forget(s.life, u, forEver); err != nil || !removed {
 		return answerTo(errors.Join(err, errGone(removed)))
 	}
-	return c.SendStatus(http.StatusNoContent)
+	return c.Status(http.StatusNoContent).Send(nil)
 }
 
 func errGone(removed bool) error {
