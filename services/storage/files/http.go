@@ -204,7 +204,7 @@ func (s *Service) signedRoutes() []api.Route {
 			Method: http.MethodPut, Path: path, ID: "putSigned", Tag: tagFiles, Public: true,
 			Summary: "Upload by a signed URL", Params: params{}, Bodies: []string{octets},
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Uploaded]{}}},
-			Errors:  slices.Concat(writeErrors, denied, []int{http.StatusNotFound, http.StatusConflict, http.StatusLengthRequired, http.StatusPreconditionFailed}),
+			Errors:  slices.Concat(writeErrors, denied, []int{http.StatusNotFound, http.StatusConflict, http.StatusLengthRequired, http.StatusPreconditionFailed, http.StatusUnprocessableEntity}),
 			Handler: s.putSigned,
 		},
 	}

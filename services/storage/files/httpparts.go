@@ -43,8 +43,8 @@ func (s *Service) tusRoutes() []api.Route {
 	const one = tusPath + "/{upload_id}"
 	none := []api.Answer{{Status: http.StatusNoContent}}
 	lost := []int{http.StatusNotFound, http.StatusGone, http.StatusPreconditionFailed, http.StatusServiceUnavailable}
-	busy := slices.Concat(lost, []int{http.StatusConflict, http.StatusLocked})
-	patch := slices.Concat(busy, []int{http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, statusChecksumMismatch})
+	busy := slices.Concat(lost, []int{http.StatusConflict, http.StatusLocked, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity})
+	patch := slices.Concat(busy, []int{http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, statusChecksumMismatch})
 	return []api.Route{
 		{
 			Method: http.MethodOptions, Path: tusPath, ID: "tusOptions", Tag: tagTus, Public: true,

@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/seal"
@@ -112,8 +114,20 @@ func (s *Service) sealPart(ctx context.Context, u *partial, number int, from int
 	return part, backend("put a part", err)
 }
 
-// finish makes the file of an upload whose bytes are all there. It may be called again after it was cut off anywhere.
+// finish makes the file of an upload whose bytes are all there. It may be called again after it was cut off anywhere. Bytes that are
+// refused for what they are stay refused: the upload is forgotten.
 func (s *Service) finish(ctx context.Context, u *partial) (ledger.File, error) {
+	file, err := s.makeFile(ctx, u)
+	var refused *api.Error
+	if errors.As(answerTo(err), &refused) && refused.Status < http.StatusInternalServerError {
+		if _, failed := s.forget(ctx, u, forEver); failed != nil {
+			s.log.Warn("a refused upload is left to the sweeper", "upload", u.id, "error", failed)
+		}
+	}
+	return file, err
+}
+
+func (s *Service) makeFile(ctx context.Context, u *partial) (ledger.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, finishLimit)
 	defer cancel()
 	if u.fileID != 0 {
@@ -164,7 +178,8 @@ func (s *Service) assemble(ctx context.Context, u *partial) (protocol.Object, er
 	return object, backend("find an object that was uploaded in parts", err)
 }
 
-// describe finds the hash, and what the inspection says. Parts that came in any order, or past this host, are read again.
+// describe finds the hash, and what the inspection says. Parts that came in any order, or past this host, are read again; of a tus
+// upload, whose hash is known, only what the inspection needs.
 func (s *Service) describe(ctx context.Context, u *partial, file *ledger.File) error {
 	if u.kind == kindTus {
 		digest, err := restored(u.hash)
@@ -173,15 +188,12 @@ func (s *Service) describe(ctx context.Context, u *partial, file *ledger.File) e
 		}
 		file.SHA256 = hex.EncodeToString(digest.Sum(nil))
 	}
-	if u.kind == kindTus && s.rules == nil {
-		return nil
+	ctx, watch := watched(ctx, idleLimit)
+	defer watch.stop()
+	in := &Incoming{File: *file, Size: -1}
+	if u.kind == kindParts {
+		in.Size = u.size
 	}
-	body, err := s.Open(ctx, *file, 0, -1)
-	if err != nil {
-		return err
-	}
-	defer mute(body)
-	in := &Incoming{File: *file, Size: u.size}
 	if u.sha256 != "" {
 		sum, err := hex.DecodeString(u.sha256)
 		if err != nil {
@@ -189,11 +201,23 @@ func (s *Service) describe(ctx context.Context, u *partial, file *ledger.File) e
 		}
 		in.Sums = []announced{{field: "sha256", sum: sum}}
 	}
-	ctx, watch := watched(ctx, idleLimit)
-	defer watch.stop()
+	var body io.ReadCloser = nothing{}
+	if u.size > 0 && (u.kind == kindParts || s.rules != nil) {
+		var err error
+		if body, err = s.Open(ctx, *file, 0, -1); err != nil {
+			return err
+		}
+	}
+	defer mute(body)
 	m := s.newMeter(ctx, in, body, watch)
-	if _, err := io.CopyBuffer(io.Discard, m, make([]byte, bodyBuffer)); err != nil {
-		return err
+	buffer := make([]byte, bodyBuffer)
+	for !m.ended {
+		if _, err := m.Read(buffer); err != nil && !m.ended {
+			return err
+		}
+		if u.kind == kindTus && !m.ended && (m.inspection == nil || m.inspection.Settled()) {
+			m.from = nothing{}
+		}
 	}
 	if file.SHA256 == "" {
 		file.SHA256 = m.digests.hex()

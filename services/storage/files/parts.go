@@ -273,13 +273,6 @@ func (s *Service) partsComplete(c *fiber.Ctx) error {
 		}
 	}
 	file, err := s.finish(s.life, u)
-	var wrong *api.Error
-	if errors.As(err, &wrong) && wrong.Status < http.StatusInternalServerError {
-		// The bytes are not those that were announced: there is nothing left to be done with them.
-		if _, failed := s.forget(s.life, u, forEver); failed != nil {
-			s.log.Warn("a refused upload is left to the sweeper", "upload", u.id, "error", failed)
-		}
-	}
 	if err != nil {
 		return answerTo(err)
 	}

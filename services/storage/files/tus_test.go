@@ -19,6 +19,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/platform/database/databasetest"
+	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/storagetest"
 )
 
@@ -325,4 +326,31 @@ func TestUploadsOfTheBackendThatAreNobodysAreAborted(t *testing.T) {
 	r.now = r.now.Add(3 * DefaultUploadTTL)
 	require.NoError(t, r.service.Sweep(t.Context()))
 	r.clean()
+}
+
+// Content that is refused when the last byte has come: nothing stays, and the client hears why.
+func TestRefusedContentLeavesNothing(t *testing.T) {
+	r := newRig(t, sqlite(t), func(o *Options) { o.Rules = &inspect.Rules{Reject: true} })
+	type64 := func(name, contentType string) string {
+		return "filename " + base64.StdEncoding.EncodeToString([]byte(name)) + ",filetype " + base64.StdEncoding.EncodeToString([]byte(contentType))
+	}
+	at := r.tus(8, type64("a.png", "image/png"))
+	r.patch(at, 0, []byte("%PDF-1.7")).refused(415)
+	r.patch(at, 8, nil).refused(404)
+	r.clean()
+	begun := data[PartsBegun](r.do(http.MethodPost, partsPath, strings.NewReader(`{"file_name":"a.png","size":8,"content_type":"image/png"}`), "Content-Type", "application/json"), 201)
+	u := data[PartURL](r.get(partsPath+"/"+begun.UploadID+"/parts/1/presigned-url"), 200)
+	data[PartStored](r.do(http.MethodPut, u.URL, strings.NewReader("%PDF-1.7")), 200)
+	r.do(http.MethodPost, partsPath+"/"+begun.UploadID+"/complete", nil).refused(415)
+	r.clean()
+	r.form(uploadPath, nil, part{"file", "a.png", "%PDF-1.7", []string{"Content-Type", "image/png"}}).refused(415)
+	r.clean()
+	csv := "a,b\n" + strings.Repeat("1,2\n", 200_000)
+	at = r.tus(len(csv), type64("a.csv", "text/csv"))
+	require.Equal(t, 204, r.patch(at, 0, []byte(csv)).status)
+	up := data[Uploaded](r.get(at+"/file"), 200)
+	require.Equal(t, hexSum(csv), up.SHA256)
+	file, err := r.ledger.Find(t.Context(), 7, up.FilePath)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b"}, file.Columns)
 }

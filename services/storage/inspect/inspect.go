@@ -75,6 +75,9 @@ func (i *Inspection) pass(p []byte) error {
 	return i.look(p, false)
 }
 
+// Settled: the bytes to come change nothing.
+func (i *Inspection) Settled() bool { return i.judged && i.columns == nil }
+
 // Finish is called behind the last byte. The errors are those of Write.
 func (i *Inspection) Finish() (Result, error) {
 	if i.err == nil && !i.judged {
