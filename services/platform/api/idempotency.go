@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -92,8 +93,8 @@ func NewAnswers(ttl time.Duration) *Answers {
 	return &Answers{ttl: ttl, kept: map[[16]byte]*keptAnswer{}}
 }
 
-// Keep puts the promise of Idempotency-Key around a handler.
-func (a *Answers) Keep(route string, next fiber.Handler) fiber.Handler {
+// Keep puts the promise of Idempotency-Key around a handler. A request with a key may have a body of limit bytes; 0: 1 MiB.
+func (a *Answers) Keep(route string, limit int64, next fiber.Handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		key, ok, err := IdempotencyKey(c, CallerOf(c).OrgID, route)
 		if err != nil {
@@ -102,7 +103,7 @@ func (a *Answers) Keep(route string, next fiber.Handler) fiber.Handler {
 		if !ok {
 			return next(c)
 		}
-		sent, err := ReadBody(c, maxKeptBody)
+		sent, err := ReadBody(c, cmp.Or(limit, maxKeptBody))
 		if err != nil {
 			return err
 		}
