@@ -17,7 +17,7 @@ import (
 
 // later are variables that the design names and this version does not have yet.
 var later = []string{
-	"RIVERGATE_CACHE", "RIVERGATE_EVENTS", "RIVERGATE_TEMPORAL",
+	"RIVERGATE_EVENTS", "RIVERGATE_TEMPORAL",
 }
 
 // defaultListen is the default of RIVERGATE_LISTEN, for who has no Host.

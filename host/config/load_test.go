@@ -57,7 +57,8 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 		"RIVERGATE_GATEWAY_MAX_ROWS=many",
 		"RIVERGATE_AUTH=jwt",
 		"RIVERGATE_JOURNAL=kafka://user:sesame@broker/topic",
-		"RIVERGATE_CACHE=redis://x",
+		"RIVERGATE_CACHE=http://:sesame@x",
+		"RIVERGATE_EVENTS=kafka://x",
 		"PLUGIN_FIEL_ENABLED=true",
 		"PLUGIN_FILE_ENABLED=true",
 		"PLUGIN_FILE_BATCH_ROWS=0",
@@ -69,12 +70,13 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 		found[p.Variable] = p
 		require.NotContains(t, p.Reason, "sesame")
 	}
-	require.Len(t, found, 9, "%+v", problems)
+	require.Len(t, found, 10, "%+v", problems)
 	require.Equal(t, "RIVERGATE_LISTEN", found["RIVERGATE_LISTN"].Nearest)
 	require.Contains(t, found["RIVERGATE_GATEWAY_MAX_ROWS"].Reason, "whole number")
 	require.Contains(t, found["RIVERGATE_AUTH"].Reason, "later version")
 	require.Contains(t, found["RIVERGATE_JOURNAL"].Reason, "later version")
-	require.Contains(t, found["RIVERGATE_CACHE"].Reason, "later version")
+	require.Contains(t, found["RIVERGATE_CACHE"].Reason, "redis://")
+	require.Contains(t, found["RIVERGATE_EVENTS"].Reason, "later version")
 	require.Equal(t, "PLUGIN_FILE_ENABLED", found["PLUGIN_FIEL_ENABLED"].Nearest)
 	require.Contains(t, found["PLUGIN_FIEL_ENABLED"].Reason, "rivergate-pusher-fiel")
 	require.NotEmpty(t, found["PLUGIN_FILE_BATCH_ROWS"].Reason)

@@ -12,6 +12,7 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/cache"
 	"github.com/rivergate/rivergate/services/storage/seal"
 )
 
@@ -106,6 +107,11 @@ func (l *loader) places(h *Host) {
 		}
 		if _, err := seal.ParseMaster(key.Reveal()); err != nil {
 			l.problem(hostPrefix+variable, err.Error(), "")
+		}
+	}
+	if h.Cache != "" {
+		if reason := cache.CheckURL(h.Cache.Reveal()); reason != "" {
+			l.problem(hostPrefix+"CACHE", reason, "")
 		}
 	}
 	if h.ColdAfterDays <= h.WarmAfterDays {
