@@ -246,6 +246,12 @@ func (n *node) status() server.Parts {
 	for _, p := range n.plugins.Status() {
 		parts.Plugins[p.Name] = server.PluginState{Kind: string(p.Kind), State: string(p.State)}
 	}
+	if n.storage != nil {
+		if service := n.storage.Service(); service != nil {
+			cache := service.Cache.Stats()
+			parts.Cache = server.Cache{Entries: cache.Entries, Hits: cache.Hits, Misses: cache.Misses}
+		}
+	}
 	return parts
 }
 

@@ -14,8 +14,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/cache"
 	"github.com/rivergate/rivergate/services/storage/files"
 	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
@@ -47,8 +49,16 @@ type Options struct {
 
 	VectorsMemory int64 // bytes for the vectors that are searched; 0: the package's own default
 
+	Cache Cache
+
 	Log      hclog.Logger
 	Registry prometheus.Registerer
+}
+
+// Cache is how the cache is kept; see package cache.
+type Cache struct {
+	URL                  settings.Secret // of a Redis; empty: in the process
+	OrgBytes, TotalBytes int64
 }
 
 // Service is the storage service.
@@ -57,6 +67,7 @@ type Service struct {
 	Keys    *seal.Keys // nil: the host does not encrypt
 	Files   *files.Service
 	Vectors *vectors.Vectors
+	Cache   *cache.Cache
 
 	objects objects.Backend
 	closers []func() error // the last one first
@@ -119,17 +130,24 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, func() error { s.Vectors.Close(); return nil })
+	s.Cache, err = cache.Open(ctx, cache.Options{
+		URL: o.Cache.URL, OrgBytes: o.Cache.OrgBytes, TotalBytes: o.Cache.TotalBytes, Log: o.Log.Named("cache"), Registry: o.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.Cache.Close)
 	return nil
 }
 
 // Routes declares everything that the service answers.
 func (s *Service) Routes() []api.Route {
-	return slices.Concat(s.Files.Routes(), s.Vectors.Routes(), s.Ledger.Routes(s.objects))
+	return slices.Concat(s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Ledger.Routes(s.objects))
 }
 
 // declared are the routes of a service whose backend can do everything; their handlers are not to be called.
 func declared() []api.Route {
-	return slices.Concat(files.Declared(), new(vectors.Vectors).Routes(), new(ledger.Ledger).Routes(nil))
+	return slices.Concat(files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(ledger.Ledger).Routes(nil))
 }
 
 // Close ends what the parts do on their own.
