@@ -21,6 +21,7 @@ import (
 	"github.com/rivergate/rivergate/services/storage/files"
 	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
+	"github.com/rivergate/rivergate/services/storage/models"
 	"github.com/rivergate/rivergate/services/storage/objects"
 	"github.com/rivergate/rivergate/services/storage/seal"
 	"github.com/rivergate/rivergate/services/storage/vectors"
@@ -68,6 +69,7 @@ type Service struct {
 	Files   *files.Service
 	Vectors *vectors.Vectors
 	Cache   *cache.Cache
+	Models  *models.Models
 
 	objects objects.Backend
 	closers []func() error // the last one first
@@ -137,12 +139,17 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.Cache.Close)
+	s.Models, err = models.Open(ctx, o.DB, artifacts{s.Files}, models.Options{Log: o.Log.Named("models")})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.Models.Close)
 	return nil
 }
 
 // Routes declares everything that the service answers.
 func (s *Service) Routes() []api.Route {
-	return slices.Concat(s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Ledger.Routes(s.objects))
+	return slices.Concat(s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
 }
 
 // declared are the routes of a service whose backend can do everything; their handlers are not to be called.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -44,6 +45,9 @@ func (s *Service) putInternal(c *fiber.Ctx) error {
 			return api.BadRequest("", "the fields of this form must stand before the file")
 		}
 		return nil
+	}
+	if overwrite && strings.HasPrefix(in.File.ObjectName, orgFolder(caller.OrgID)+"models/") {
+		return api.Conflict("The artifacts of models never change: register another version")
 	}
 	if err := s.place(c, &in, overwrite); err != nil {
 		return err
