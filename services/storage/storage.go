@@ -154,7 +154,7 @@ func (s *Service) Routes() []api.Route {
 
 // declared are the routes of a service whose backend can do everything; their handlers are not to be called.
 func declared() []api.Route {
-	return slices.Concat(files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(ledger.Ledger).Routes(nil))
+	return slices.Concat(files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(models.Models).Routes(), new(ledger.Ledger).Routes(nil))
 }
 
 // Close ends what the parts do on their own.
