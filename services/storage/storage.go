@@ -104,7 +104,11 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 			return errNotEncrypted
 		}
 	}
-	s.Ledger, err = ledger.Open(ctx, o.DB, ledger.Options{DefaultLimit: o.Quota, Log: o.Log.Named("ledger"), Registry: o.Registry})
+	books := ledger.Options{DefaultLimit: o.Quota, Log: o.Log.Named("ledger"), Registry: o.Registry}
+	if o.DB.Dialect() == database.SQLite {
+		books.Host = "host" // the file is in the data folder, which one host locks
+	}
+	s.Ledger, err = ledger.Open(ctx, o.DB, books)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -287,4 +292,138 @@ func TestAWrongAddressIsAnErrorWithTheAddressAndWithoutThePassword(t *testing.T)
 			require.NotContains(t, err.Error(), "ses%ame")
 		})
 	}
+}
+
+func TestAWrongPasswordIsAnErrorWithoutIt(t *testing.T) {
+	for _, variable := range []string{databasetest.PostgresDSN, databasetest.PgBouncerDSN} {
+		at, err := url.Parse(databasetest.Postgres(t, variable).URL)
+		require.NoError(t, err)
+		at.User = url.UserPassword("rivergate", "sesame")
+		_, err = database.OpenURL(t.Context(), at.String())
+		require.ErrorContains(t, err, at.Host)
+		require.NotContains(t, err.Error(), "sesame")
+	}
+}
+
+// TestTheDatabaseIsThereAgainAfterItsServerRestarted kills PostgreSQL, then PgBouncer, while writers go on: what was committed is there
+// once, what was refused is not.
+func TestTheDatabaseIsThereAgainAfterItsServerRestarted(t *testing.T) {
+	own := startServers(t)
+	for _, variable := range []string{databasetest.PostgresDSN, databasetest.PgBouncerDSN} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, own.variables[variable])
+			db, err := databasetest.Postgres(t, variable).Open(t.Context())
+			require.NoError(t, err)
+			defer db.Close()
+			require.NoError(t, db.Migrate(t.Context(), "things", shared))
+			servers := []string{"postgres"}
+			if variable == databasetest.PgBouncerDSN {
+				servers = append(servers, "pgbouncer")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			var mu sync.Mutex
+			outcomes := map[string]error{}
+			committed := make(chan struct{}, 1)
+			stop := make(chan struct{})
+			var all sync.WaitGroup
+			for i := range 8 {
+				all.Go(func() {
+					for j := 0; ; j++ {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						name := fmt.Sprint(i, " ", j)
+						err := db.Write(ctx, func(tx *database.Tx) error {
+							return exec(ctx, tx, "INSERT INTO things (name, n, part) VALUES (?, 0, 0)", name)
+						})
+						mu.Lock()
+						outcomes[name] = err
+						mu.Unlock()
+						if err == nil {
+							select {
+							case committed <- struct{}{}:
+							default:
+							}
+						}
+					}
+				})
+			}
+			some := func() {
+				t.Helper()
+				select { // one that was committed before now
+				case <-committed:
+				default:
+				}
+				select {
+				case <-committed:
+				case <-ctx.Done():
+					t.Error("nothing is written any more")
+				}
+			}
+			some()
+			for _, server := range servers {
+				for _, command := range []string{"kill", "revive"} {
+					own.call(t, command, server)
+				}
+				some()
+			}
+			close(stop)
+			all.Wait()
+			there := map[string]bool{}
+			require.NoError(t, database.Each(ctx, db.Reader(), func(rows *sql.Rows) error {
+				var name string
+				err := rows.Scan(&name)
+				there[name] = true
+				return err
+			}, "SELECT name FROM things"))
+			refused, unknown := 0, 0
+			for name, err := range outcomes {
+				switch {
+				case err == nil:
+					require.True(t, there[name], "what was committed is there: %s", name)
+				case errors.Is(err, database.ErrUnknown):
+					unknown++
+				default:
+					refused++
+					require.False(t, there[name], "what failed is not there: %s: %v", name, err)
+				}
+			}
+			t.Logf("%d committed, %d refused, %d not known", len(outcomes)-refused-unknown, refused, unknown)
+		})
+	}
+}
+
+// servers are of one test alone, which may kill them: those of the run serve the tests of other packages at the same time.
+type servers struct {
+	dir       string
+	variables map[string]string
+}
+
+func startServers(t *testing.T) *servers {
+	t.Helper()
+	databasetest.Postgres(t, databasetest.PostgresDSN) // skips where no servers are wanted
+	dir, err := os.MkdirTemp("", "rivergate-database")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o711)) //nolint:gosec // the servers run as another user
+	s := &servers{dir, map[string]string{}}
+	t.Cleanup(func() { s.call(t, "stop") })
+	s.call(t, "start", "postgres", "pgbouncer")
+	env, err := os.ReadFile(filepath.Join(dir, "env"))
+	require.NoError(t, err)
+	for line := range strings.Lines(string(env)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		s.variables[name] = value
+	}
+	return s
+}
+
+func (s *servers) call(t *testing.T, command string, names ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // also in a cleanup
+	defer cancel()
+	out, err := osexec.CommandContext(ctx, "../../../deploy/services", append([]string{command, "--dir", s.dir}, names...)...).CombinedOutput()
+	require.NoError(t, err, "deploy/services %s: %s", command, out)
 }

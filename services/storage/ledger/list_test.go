@@ -18,7 +18,7 @@ import (
 func TestEachPageHasWhatASortedListWouldHave(t *testing.T) {
 	each(t, func(r *rig) {
 		ctx := r.Context()
-		// Sequences up to 2^19: some pieces are full, some empty.
+		// Sequences up to 2^19, over many pieces of both levels: some pieces are full, some empty.
 		r.exec(`INSERT INTO ledger_files (org, usr, workspace, kind, category, purpose, object_name, file_name, key, size, stored_size, content_type, sha256, tier, key_id, free,
 			columns, metadata, data_source, sequence, created, accessed, tier_changed, expires)
 			WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)

@@ -354,8 +354,8 @@ func repoint(ctx context.Context, tx *database.Tx, old, f *File) error {
 
 // How many of the sequence are in a piece of level 1 and 2, as shifts.
 const (
-	shift1 = 9
-	shift2 = 18
+	shift1 = 8
+	shift2 = 15
 )
 
 // count adds a file to the counts, or takes it away.

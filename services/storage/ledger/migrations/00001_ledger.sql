@@ -45,7 +45,7 @@ CREATE INDEX ledger_files_expires ON ledger_files (expires) WHERE expires > 0;
 CREATE INDEX ledger_files_idle ON ledger_files (tier, accessed, id);
 
 -- How many files there are in each piece of the sequence, so that a page far back is found without counting what comes before it.
--- Level 1 has pieces of 2^9, level 2 of 2^18. A piece without files has no row.
+-- Level 1 has pieces of 2^8, level 2 of 2^15. A piece without files has no row.
 CREATE TABLE ledger_counts (
   org      {int}  NOT NULL,
   usr      {int}  NOT NULL,
