@@ -38,6 +38,9 @@ func (n *node) openStorage(ctx context.Context, registry prometheus.Registerer) 
 	}
 	if n.cfg.StorageSeal == "host" {
 		o.Master = masters(n.cfg)
+		if !givenMaster(n.cfg) {
+			o.MasterDir = n.cfg.DataDir
+		}
 	}
 	if o.Objects, err = n.plugins.Storage(ctx, n.cfg.Backend.Name); err == nil {
 		var service *storage.Service
@@ -51,9 +54,12 @@ func (n *node) openStorage(ctx context.Context, registry prometheus.Registerer) 
 	return nil, err
 }
 
+// givenMaster tells whether the host was given a master key, or has one of its own.
+func givenMaster(cfg *config.Config) bool { return cfg.MasterKey != "" || cfg.MasterKeyFile != "" }
+
 // masters is where the master key comes from.
 func masters(cfg *config.Config) seal.Source {
-	if cfg.MasterKey == "" && cfg.MasterKeyFile == "" {
+	if !givenMaster(cfg) {
 		return seal.Development(cfg.DataDir)
 	}
 	return func() ([]seal.Master, error) {

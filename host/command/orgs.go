@@ -34,12 +34,12 @@ func (q *orgQuota) limit() string {
 }
 
 func (c *cli) orgsCommand() *cobra.Command {
-	orgs := group("orgs", "Organisations: what they keep, and what they may",
+	orgs := group("orgs", "Organisations: what they keep, what they may, and their keys",
 		`Organisations that keep files, and their quotas. Against a host that does not listen on loopback alone these commands need
 RIVERGATE_INTERNAL_TOKEN.
 
 `+exitCodesHelp,
-		c.orgsListCommand(), c.orgsSetQuotaCommand())
+		c.orgsListCommand(), c.orgsSetQuotaCommand(), c.orgsNewKeyCommand(), c.orgsDeleteKeyCommand())
 	c.clientFlags(orgs)
 	return orgs
 }
@@ -94,9 +94,9 @@ A quota below what it keeps already removes nothing; it can only add again when 
 		Example: "  rivergate orgs set-quota 7 50GiB\n  rivergate orgs set-quota 7 default",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			org, err := strconv.ParseUint(args[0], 10, 53)
-			if err != nil || org == 0 {
-				return mistake("%q is no organisation: a number above 0", args[0])
+			org, err := orgArgument(args[0])
+			if err != nil {
+				return err
 			}
 			body := map[string]any{"limit_bytes": nil}
 			switch args[1] {
@@ -125,4 +125,81 @@ A quota below what it keeps already removes nothing; it can only add again when 
 			return nil
 		},
 	}
+}
+
+func orgArgument(text string) (uint64, error) {
+	org, err := strconv.ParseUint(text, 10, 53)
+	if err != nil || org == 0 {
+		return 0, mistake("%q is no organisation: a number above 0", text)
+	}
+	return org, nil
+}
+
+func (c *cli) orgsNewKeyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "new-key ORG", Short: "Encrypt what an organisation stores from now on with a new key", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			org, err := orgArgument(args[0])
+			if err != nil {
+				return err
+			}
+			host, err := c.client()
+			if err != nil {
+				return err
+			}
+			var made struct {
+				Org   uint64 `json:"organization_id"`
+				KeyID string `json:"key_id"`
+			}
+			if _, err := host.call(cmd.Context(), http.MethodPost, fmt.Sprintf("%s/%d/key", orgsPath, org), nil, nil, &made); err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(made)
+			}
+			fmt.Fprintf(c.Stdout, "organisation %d has key %s; what it has stored can be read as before\n", org, made.KeyID)
+			return nil
+		},
+	}
+}
+
+func (c *cli) orgsDeleteKeyCommand() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "delete-key ORG", Short: "Make everything that an organisation stores unreadable, for ever",
+		Long: `Make everything that an organisation stores unreadable, for ever: its keys are deleted. Other hosts notice within seconds. The
+files stay in the books, and count, until they are deleted. Copies of the database that were made before still have the keys, wrapped by
+the master key of that time: rotate that one and destroy it to make them useless, too.
+
+` + exitCodesHelp,
+		Example: "  rivergate orgs delete-key 7 --yes",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			org, err := orgArgument(args[0])
+			if err != nil {
+				return err
+			}
+			if !yes {
+				return mistake("nobody could ever read the files of organisation %d again; --yes says that this is meant", org)
+			}
+			host, err := c.client()
+			if err != nil {
+				return err
+			}
+			var done struct {
+				Org     uint64 `json:"organization_id"`
+				Deleted int64  `json:"keys_deleted"`
+			}
+			if _, err := host.call(cmd.Context(), http.MethodDelete, fmt.Sprintf("%s/%d/key", orgsPath, org), nil, nil, &done); err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(done)
+			}
+			fmt.Fprintf(c.Stdout, "organisation %d: %s deleted\n", org, some(done.Deleted, "key"))
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "yes, for ever")
+	return cmd
 }

@@ -8,12 +8,12 @@ import (
 )
 
 func (c *cli) storageCommand() *cobra.Command {
-	storage := group("storage", "Look after what the host keeps: reconcile",
+	storage := group("storage", "Look after what the host keeps: reconcile, rotate-key",
 		`Look after what the host keeps. Against a host that does not listen on loopback alone these commands need
 RIVERGATE_INTERNAL_TOKEN.
 
 `+exitCodesHelp,
-		c.storageReconcileCommand())
+		c.storageReconcileCommand(), c.storageRotateCommand())
 	c.clientFlags(storage)
 	return storage
 }
@@ -118,5 +118,38 @@ func (c *cli) printComparison(found *comparison) {
 		fmt.Fprintln(c.Stdout, "All of this is repaired now, but for sizes: those need a person.")
 	} else {
 		fmt.Fprintln(c.Stdout, "rivergate storage reconcile --fix repairs it.")
+	}
+}
+
+func (c *cli) storageRotateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate-key", Short: "Wrap the organisations' keys with a new master key",
+		Long: `Wrap the organisations' keys with a new master key. Files are not touched, and reading and writing go on.
+
+A host that was given no master key makes a new one in its data folder. Otherwise set RIVERGATE_MASTER_KEY to the new one and
+RIVERGATE_MASTER_KEY_PREVIOUS to the present one on every host that shares the database, restart them, run this once, and take
+RIVERGATE_MASTER_KEY_PREVIOUS away. Until then either is enough, whatever is cut off where.
+
+` + exitCodesHelp,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			host, err := c.client()
+			if err != nil {
+				return err
+			}
+			var done struct {
+				Former    string `json:"former"`
+				Master    string `json:"master"`
+				Rewrapped int64  `json:"rewrapped"`
+			}
+			if _, err := host.call(cmd.Context(), http.MethodPost, "/internal/storage/rotate-key", nil, nil, &done); err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(done)
+			}
+			fmt.Fprintf(c.Stdout, "master key %s took the place of %s; it wraps %s\n", done.Master, done.Former, some(done.Rewrapped, "key"))
+			return nil
+		},
 	}
 }

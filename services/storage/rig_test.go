@@ -44,7 +44,7 @@ type rig struct {
 	service  *Service
 	dir      *storagetest.Dir
 	db       *database.DB
-	master   seal.Source
+	rotated  []seal.Master // what the source of master keys gives
 	url      string
 	client   *http.Client
 	org      string
@@ -56,7 +56,7 @@ func newRig(t *testing.T, db *database.DB) *rig {
 	t.Helper()
 	master, err := seal.NewMaster()
 	require.NoError(t, err)
-	r := &rig{t: t, db: db, dir: storagetest.NewDir(t.TempDir()), master: seal.Given(master), org: "7"}
+	r := &rig{t: t, db: db, dir: storagetest.NewDir(t.TempDir()), rotated: []seal.Master{master}, org: "7"}
 	r.service = r.open()
 	t.Cleanup(func() { require.NoError(t, r.service.Close()) })
 	routes := r.service.Routes()
@@ -104,6 +104,8 @@ func newRig(t *testing.T, db *database.DB) *rig {
 	})
 	return r
 }
+
+func (r *rig) master() ([]seal.Master, error) { return r.rotated, nil }
 
 // open is another host on the same database and backend.
 func (r *rig) open() *Service {

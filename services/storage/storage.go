@@ -33,6 +33,8 @@ type Options struct {
 	OwnsDB  bool // it is closed with the service
 	Objects objects.Backend
 	Master  seal.Source // nil: the host does not encrypt; the backend does, or nobody
+	// MasterDir is where a new master key is made when keys are rotated, for a host that was given none; empty: Master gives it.
+	MasterDir string
 	// Encrypted refuses a backend that does not encrypt at rest by itself.
 	Encrypted bool
 
@@ -114,7 +116,7 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 	}
 	s.closers = append(s.closers, s.Ledger.Close)
 	if o.Master != nil {
-		if s.Keys, err = seal.Open(ctx, o.DB, o.Master, seal.Options{Log: o.Log.Named("seal")}); err != nil {
+		if s.Keys, err = seal.Open(ctx, o.DB, o.Master, seal.Options{Dir: o.MasterDir, Log: o.Log.Named("seal")}); err != nil {
 			return err
 		}
 	}
@@ -153,12 +155,16 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 
 // Routes declares everything that the service answers.
 func (s *Service) Routes() []api.Route {
-	return slices.Concat(s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
+	var keys []api.Route
+	if s.Keys != nil {
+		keys = s.Keys.Routes()
+	}
+	return slices.Concat(keys, s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
 }
 
 // declared are the routes of a service whose backend can do everything; their handlers are not to be called.
 func declared() []api.Route {
-	return slices.Concat(files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(models.Models).Routes(), new(ledger.Ledger).Routes(nil))
+	return slices.Concat(new(seal.Keys).Routes(), files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(models.Models).Routes(), new(ledger.Ledger).Routes(nil))
 }
 
 // Close ends what the parts do on their own.

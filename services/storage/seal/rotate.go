@@ -36,14 +36,39 @@ func (k *Keys) Rotate(ctx context.Context, next Master) (rewrapped int, err erro
 	return rewrapped, nil
 }
 
-// RotateOrg gives an org a new data key, for objects from now on. Old objects can be read as before.
-func (k *Keys) RotateOrg(ctx context.Context, org uint64) error {
-	keyID, err := k.add(ctx, org, true)
+// errNoNewMaster: the first key of the source is the one that wraps already.
+var errNoNewMaster = errors.New("there is no new master key")
+
+// RotateMaster is Rotate to the first key of the source, read again; with Options.Dir, to a new one that is made there.
+func (k *Keys) RotateMaster(ctx context.Context) (rewrapped int, err error) {
+	if k.dir != "" {
+		return k.RotateDevelopment(ctx, k.dir)
+	}
+	masters, err := k.source()
 	if err != nil {
-		return fmt.Errorf("new key for org %d: %w", org, err)
+		return 0, err
+	}
+	wraps, err := k.store.wraps(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(masters) == 0 || masters[0].Fingerprint() == wraps {
+		return 0, errNoNewMaster
+	}
+	if err := k.learn(masters, wraps); err != nil {
+		return 0, err
+	}
+	return k.Rotate(ctx, masters[0])
+}
+
+// RotateOrg gives an org a new data key, for objects from now on. Old objects can be read as before.
+func (k *Keys) RotateOrg(ctx context.Context, org uint64) (keyID string, err error) {
+	keyID, err = k.add(ctx, org, true)
+	if err != nil {
+		return "", fmt.Errorf("new key for org %d: %w", org, err)
 	}
 	k.log.Info("organisation has a new key", "org", org, "key", keyID)
-	return nil
+	return keyID, nil
 }
 
 // DeleteOrg deletes the keys of an org: what was sealed for it cannot be read again, by nobody, ErrKeyGone. Other hosts notice

@@ -24,7 +24,9 @@ type Options struct {
 	// Recheck is how long a key is used to read without looking whether it is still in the database: after DeleteOrg on another
 	// host, objects can be read here for so long. 0: 10 s. New objects never get a key that was deleted.
 	Recheck time.Duration
-	Log     hclog.Logger // nil: none
+	// Dir is the folder of a Development source, where RotateMaster makes the new key; empty: the source gives it.
+	Dir string
+	Log hclog.Logger // nil: none
 }
 
 const (
@@ -37,6 +39,7 @@ type Keys struct {
 	store   *store
 	source  Source
 	recheck time.Duration
+	dir     string
 	log     hclog.Logger
 	now     func() time.Time
 	buffers buffers
@@ -67,7 +70,7 @@ func hide(key []byte) secret { return func() []byte { return key } }
 // Open makes the tables. ErrMaster, with what to set, when the keys there are wrapped by a master key that source does not give.
 func Open(ctx context.Context, db *database.DB, source Source, o Options) (*Keys, error) {
 	k := &Keys{
-		store: &store{db}, source: source, recheck: cmp.Or(o.Recheck, usualRecheck), log: o.Log, now: time.Now,
+		store: &store{db}, source: source, recheck: cmp.Or(o.Recheck, usualRecheck), dir: o.Dir, log: o.Log, now: time.Now,
 		masters: map[string]Master{}, cache: map[cacheKey]*orgKey{},
 	}
 	if k.log == nil {
