@@ -138,6 +138,7 @@ func orgArgument(text string) (uint64, error) {
 func (c *cli) orgsNewKeyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "new-key ORG", Short: "Encrypt what an organisation stores from now on with a new key", Args: cobra.ExactArgs(1),
+		Example: "  rivergate orgs new-key 7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			org, err := orgArgument(args[0])
 			if err != nil {

@@ -131,7 +131,8 @@ RIVERGATE_MASTER_KEY_PREVIOUS to the present one on every host that shares the d
 RIVERGATE_MASTER_KEY_PREVIOUS away. Until then either is enough, whatever is cut off where.
 
 ` + exitCodesHelp,
-		Args: cobra.NoArgs,
+		Example: "  rivergate storage rotate-key",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, err := c.client()
 			if err != nil {
