@@ -251,7 +251,11 @@ func (l *Ledger) release(ctx context.Context, org uint64, id int64, dead bool) e
 		if err := run(ctx, tx, "UPDATE ledger_orgs SET reserved = reserved - ? WHERE org = ?", row.bytes, int64(org)); err != nil {
 			return err
 		}
-		return bury(ctx, tx, org, row.key, l.now())
+		now, due := l.now(), l.now()
+		if dead { // what its process had sent to the backend may still arrive there
+			due = now.Add(late)
+		}
+		return buryLater(ctx, tx, org, row.key, now, due)
 	})
 }
 

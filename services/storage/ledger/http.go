@@ -178,8 +178,8 @@ func (l *Ledger) limitOrg(c *fiber.Ctx) error {
 	}
 	if body.LimitBytes == nil {
 		err = l.ClearLimit(c.Context(), org)
-	} else if *body.LimitBytes < Unlimited {
-		return api.Unprocessable("limit_bytes", "limit_bytes must be 0 or more; -1: no limit; null: the default of the host")
+	} else if *body.LimitBytes < Unlimited || *body.LimitBytes > maxBytes {
+		return api.Unprocessable("limit_bytes", "limit_bytes must be from 0 to %d; -1: no limit; null: the default of the host", int64(maxBytes))
 	} else {
 		err = l.SetLimit(c.Context(), org, *body.LimitBytes)
 	}

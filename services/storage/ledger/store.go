@@ -333,7 +333,12 @@ func (l *Ledger) take(ctx context.Context, tx *database.Tx, condition string, ar
 
 // bury leaves a tombstone.
 func bury(ctx context.Context, tx *database.Tx, org uint64, key string, now time.Time) error {
-	return run(ctx, tx, "INSERT INTO ledger_tombstones (key, org, since, due) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", key, int64(org), micros(now), micros(now))
+	return buryLater(ctx, tx, org, key, now, now)
+}
+
+// buryLater leaves one that is not to be seen to before due.
+func buryLater(ctx context.Context, tx *database.Tx, org uint64, key string, now, due time.Time) error {
+	return run(ctx, tx, "INSERT INTO ledger_tombstones (key, org, since, due) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", key, int64(org), micros(now), micros(due))
 }
 
 // repoint changes where a file's object is and in which tier; ErrChanged when it is not where old says.

@@ -8,8 +8,10 @@ import (
 	"github.com/rivergate/rivergate/services/platform/database"
 )
 
-// claimed is how long a tombstone is the caller's alone.
-const claimed = time.Minute
+const (
+	claimed = time.Minute // for which a tombstone is the caller's alone
+	late    = time.Minute // for which the object of a dead process may still appear
+)
 
 // dead is the condition of holds that nobody keeps alive; its arguments are the time twice.
 const dead = `(owner = '' AND expires <= ? OR owner <> '' AND NOT EXISTS (SELECT 1 FROM ledger_hosts s WHERE s.owner = ledger_holds.owner AND s.expires > ?))`
