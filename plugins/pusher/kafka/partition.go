@@ -116,13 +116,10 @@ func (q *partition) corrupt() bool {
 }
 
 // refused cuts a batch that the broker does not write because of one of its records into halves, until the guilty one stands alone.
-// It was not written, so its numbers go to the next one; unless an earlier attempt may have been.
+// It was not written, so its numbers go to the next one. Had an earlier attempt been after all, the broker calls that out of order.
 func (q *partition) refused(err error) {
 	b := q.out
 	q.out = nil
-	if b.attempts > 1 {
-		q.numbers.renew()
-	}
 	n := len(b.records.Records)
 	if n == 1 {
 		b.parts[0].fail(&errRefused{err})

@@ -164,6 +164,9 @@ func (p *producer) queue(q *partition) {
 
 // lose has a partition's leader looked for. The caller holds mu.
 func (p *producer) lose(q *partition, err error) {
+	if err != nil && q.err == nil {
+		p.log.Debug("a partition's records are to be sent again", "partition", q.id, "error", err)
+	}
 	q.lane, q.err = nil, err
 	p.lost = append(p.lost, q)
 	wake(p.stray)
@@ -263,10 +266,6 @@ func (p *producer) judge(q *partition, err error) {
 		return
 	}
 	q.err = nil
-	if !q.numbers.known() {
-		p.lose(q, nil)
-		return
-	}
 	p.queue(q)
 }
 
