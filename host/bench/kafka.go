@@ -20,7 +20,7 @@ const kafkaPartitions = 4
 // largeRecordBatches are what the pusher's README advises.
 var largeRecordBatches = map[string]string{"PLUGIN_KAFKA_BATCH_ROWS": "10000", "PLUGIN_KAFKA_BATCH_BYTES": "8388608"}
 
-// kafka compares the way through host and plugin with a bare async producer that has the same settings and produces the very same
+// kafka compares the way through host and plugin with sarama's async producer, bare, that has the same settings and produces the very same
 // records: they are read back from the topic that the pusher filled, by partition and offset. The rows wait in the journal while the
 // pusher is paused, so that the intake takes no time from either side.
 func (b *bench) kafka(ctx context.Context) (err error) {
@@ -168,7 +168,7 @@ func (k *kafkaTopics) produceAgain(ctx context.Context) (rate float64, err error
 	for i := range messages {
 		messages[i].Topic = k.bare
 	}
-	c := sarama.NewConfig() // as the pusher has it
+	c := sarama.NewConfig() // as the pusher has it; sarama's idempotent producer has one request on its way
 	c.Version = sarama.V2_4_0_0
 	c.Producer.MaxMessageBytes = 1_000_000
 	c.Net.MaxOpenRequests = 1

@@ -14,6 +14,79 @@ import (
 // setUpPause is how long rows wait for an operator to mend the set-up before they are tried again.
 const setUpPause = 5 * time.Second
 
+// meaning is what an answer of a broker says about a batch.
+type meaning int
+
+const (
+	isFatal           meaning = iota // it will be no better the next time, and it is no record's fault
+	isDelivered                      // or was before
+	isRefused                        // because of what a record holds: nothing of it was written
+	isCorrupt                        // on the way, or as it was built
+	isAgain                          // it may have been written
+	isMisnumbered                    // the broker does not know, or no longer, what it got before
+	isUnknownProducer                // the broker knows another one under this number
+)
+
+var meanings = map[sarama.KError]meaning{
+	sarama.ErrNoError:                         isDelivered,
+	sarama.ErrDuplicateSequenceNumber:         isDelivered,
+	sarama.ErrMessageSizeTooLarge:             isRefused,
+	sarama.ErrMessageSetSizeTooLarge:          isRefused,
+	sarama.ErrInvalidRecord:                   isRefused,
+	sarama.ErrInvalidTimestamp:                isRefused,
+	sarama.ErrInvalidMessage:                  isCorrupt,
+	sarama.ErrUnknownTopicOrPartition:         isAgain,
+	sarama.ErrLeaderNotAvailable:              isAgain,
+	sarama.ErrNotLeaderForPartition:           isAgain,
+	sarama.ErrRequestTimedOut:                 isAgain,
+	sarama.ErrBrokerNotAvailable:              isAgain,
+	sarama.ErrReplicaNotAvailable:             isAgain,
+	sarama.ErrNetworkException:                isAgain,
+	sarama.ErrOffsetsLoadInProgress:           isAgain,
+	sarama.ErrConsumerCoordinatorNotAvailable: isAgain,
+	sarama.ErrNotEnoughReplicas:               isAgain,
+	sarama.ErrNotEnoughReplicasAfterAppend:    isAgain,
+	sarama.ErrKafkaStorageError:               isAgain,
+	sarama.ErrListenerNotFound:                isAgain,
+	sarama.ErrFencedLeaderEpoch:               isAgain,
+	sarama.ErrUnknownLeaderEpoch:              isAgain,
+	sarama.ErrThrottlingQuotaExceeded:         isAgain,
+	sarama.ErrOutOfOrderSequenceNumber:        isMisnumbered,
+	sarama.ErrUnknownProducerID:               isMisnumbered,
+	sarama.ErrInvalidProducerEpoch:            isUnknownProducer,
+	sarama.ErrInvalidProducerIDMapping:        isUnknownProducer,
+	sarama.ErrProducerFenced:                  isUnknownProducer,
+}
+
+// meaningOf: an error that is not Kafka's own is the connection's.
+func meaningOf(err error) meaning {
+	if err == nil {
+		return isDelivered
+	}
+	var kafka sarama.KError
+	if errors.As(err, &kafka) {
+		return meanings[kafka]
+	}
+	var encoding sarama.PacketEncodingError
+	if errors.As(err, &encoding) {
+		return isFatal
+	}
+	return isAgain
+}
+
+// answerOf is what the broker says about a partition, with its own words where it has some.
+func answerOf(block *sarama.ProduceResponseBlock) error {
+	switch {
+	case block == nil:
+		return sarama.ErrIncompleteResponse
+	case block.Err == sarama.ErrNoError:
+		return nil
+	case block.ErrorMessage != nil:
+		return fmt.Errorf("%w: %s", block.Err, *block.ErrorMessage)
+	}
+	return block.Err
+}
+
 func isKafka(err error, codes ...sarama.KError) bool {
 	for _, code := range codes {
 		if errors.Is(err, code) {
@@ -23,21 +96,26 @@ func isKafka(err error, codes ...sarama.KError) bool {
 	return false
 }
 
-// refusesRecord tells whether the error is about what a record holds; every other error would meet each record alike.
-func refusesRecord(err error) bool {
-	return tooLarge(err) || isKafka(err, sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidMessage, sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp)
+// errRefused says that a row can never be written.
+type errRefused struct{ err error }
+
+func (e *errRefused) Error() string { return e.err.Error() }
+func (e *errRefused) Unwrap() error { return e.err }
+
+// errTooLarge: the producer itself does not take the record.
+type errTooLarge struct{ size, limit int }
+
+func (e *errTooLarge) Error() string {
+	return fmt.Sprintf("the row makes a record of up to %d bytes; MAX_RECORD_BYTES or the topic's max.message.bytes leaves room for %d", e.size, e.limit)
 }
 
-// tooLarge: sarama itself does not take the record. It has no other complaint about one of ours.
-func tooLarge(err error) bool {
-	var size sarama.ConfigurationError
-	return errors.As(err, &size)
-}
-
-// failure gives what happened to the connection or the topic its class.
+// failure gives what happened to a row its class.
 func (k *Kafka) failure(err error) error {
 	var topic *errTopic
+	var refused *errRefused
 	switch {
+	case errors.As(err, &refused):
+		return sdk.Permanent(code(err), k.described(fmt.Errorf("topic %s: %w", k.Topic, err)))
 	case isKafka(err, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedSASLMechanism, sarama.ErrIllegalSASLState):
 		return sdk.BadCredentials(code(err), fmt.Errorf("%w; check SASL, USERNAME and PASSWORD", k.described(err)))
 	case isKafka(err, sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed):
@@ -53,7 +131,8 @@ func (k *Kafka) failure(err error) error {
 // code is short and stable, for grouping.
 func code(err error) string {
 	var kafka sarama.KError
-	if tooLarge(err) {
+	var large *errTooLarge
+	if errors.As(err, &large) {
 		return "too_large"
 	}
 	if errors.As(err, &kafka) {

@@ -53,10 +53,12 @@ type Kafka struct {
 
 	mu       sync.Mutex // guards what follows
 	producer *producer
+	identity *identity
 }
 
 // Open checks what can be checked without a broker: one that is down is no configuration problem.
 func (k *Kafka) Open(_ context.Context, env sdk.Env) error {
+	k.identity = newIdentity()
 	k.log, k.instance, k.address = env.Log, env.Instance, strings.Join(k.Brokers, ", ")
 	var problems []error
 	for _, broker := range k.Brokers {

@@ -4,97 +4,69 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
-	"github.com/xdg-go/scram"
 )
 
-// retryPause is how long the producer waits before it asks for the leader of a partition again.
-const retryPause = 100 * time.Millisecond
-
-// producer is a client with its asynchronous producer. Several batches may feed it; each record's answer goes to its batch.
-type producer struct {
-	client  sarama.Client
-	records sarama.AsyncProducer
-	cut     context.CancelFunc // ends its connections
-
-	feeding sync.WaitGroup // calls of feed; added to under Kafka.mu
-	hearing sync.WaitGroup // the goroutines that take its answers
-	once    sync.Once
-	ending  atomic.Bool   // feed no more
-	ended   chan struct{} // closed: every record that was fed is answered
-}
+const (
+	// retryPause is how long the producer waits before it asks for the leader of a partition again.
+	retryPause = 100 * time.Millisecond
+	// groupBytes is when a request to a broker is large enough to leave without the other partitions that have something to send. The
+	// broker works on the requests of a connection one after the other: it has the next one while this one's rows are written.
+	groupBytes = 1 << 20
+	// maxFlying is how many requests to a broker wait for their answers at once, each for other partitions.
+	maxFlying = 5
+)
 
 var errEnded = errors.New("the connection was given up because of another batch")
 
-// settings are those of an idempotent producer: acks of all replicas, one request in flight per broker, so that what is
-// retried stays in order and is written once.
-//
-// It retries for as long as it is let: the deadline of a batch ends it. A record that failed for good while later ones of its
-// uuid went through would break their order.
-//
-// When life ends so do its connections, and it pauses no more.
-func (k *Kafka) settings(life context.Context) *sarama.Config {
-	pause := func(int, int) time.Duration {
-		if life.Err() != nil {
-			return 0
-		}
-		return retryPause
-	}
-	c := sarama.NewConfig()
-	c.ChannelBufferSize = 1024
-	c.ClientID = "rivergate-" + k.instance
-	c.Version = sarama.V2_4_0_0 // idempotence, headers, zstd, and a topic's defaults from the broker
-	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = k.ConnectTimeout, k.ConnectTimeout, k.ConnectTimeout
-	c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, dialer{life, k.ConnectTimeout}
-	c.Net.MaxOpenRequests = 1
-	c.Net.TLS.Enable, c.Net.TLS.Config = k.TLSOn, k.secure
-	if k.SASL != mechanismNone {
-		c.Net.SASL.Enable, c.Net.SASL.User, c.Net.SASL.Password = true, k.Username, k.Password.Reveal()
-		c.Net.SASL.Mechanism = sarama.SASLTypePlaintext
-		switch k.SASL {
-		case "scram-sha-256":
-			c.Net.SASL.Mechanism = sarama.SASLTypeSCRAMSHA256
-			c.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &conversation{hash: scram.SHA256} }
-		case "scram-sha-512":
-			c.Net.SASL.Mechanism = sarama.SASLTypeSCRAMSHA512
-			c.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &conversation{hash: scram.SHA512} }
-		}
-	}
-	c.Metadata.Full = false
-	c.Metadata.AllowAutoTopicCreation = false
-	c.Metadata.Retry.Max = 1
-	c.Metadata.Retry.BackoffFunc = pause
-	c.Metadata.Timeout = k.ConnectTimeout
-	c.Admin.Timeout = k.ConnectTimeout
-	c.Producer.Idempotent = true
-	c.Producer.RequiredAcks = sarama.WaitForAll
-	c.Producer.Timeout = k.ConnectTimeout
-	c.Producer.MaxMessageBytes = int(k.MaxRecordBytes)
-	c.Producer.Compression = compressions[k.Compression]
-	c.Producer.Retry.Max = int(k.DeliveryTimeout/retryPause) + 10 // each waits retryPause; sarama keeps a place for each
-	c.Producer.Retry.BackoffFunc = pause
-	c.Producer.Transaction.Retry.BackoffFunc = pause // of the request for a producer's number too
-	c.Producer.Return.Successes, c.Producer.Return.Errors = true, true
-	return c
+// producer is an idempotent producer (acks of all replicas) on a client. What several batches have for a partition goes together, as
+// soon as what was sent before is answered: one record batch of a partition is on its way at a time, so that what is retried stays in
+// order and is written once. It retries for as long as it is let: the deadline of a Deliver ends it.
+type producer struct {
+	*Kafka
+	client sarama.Client
+	limit  int             // bytes of a record batch
+	life   context.Context //nolint:containedctx // of its connections and goroutines
+	cut    context.CancelFunc
+	broken chan struct{} // closed when failed is set: whoever waits for records is to drop the producer
+	stray  chan struct{} // holds one: there are partitions in lost
+	run    sync.WaitGroup
+
+	mu         sync.Mutex // guards what follows, and all partitions, lanes and deliveries
+	ending     bool       // send no more
+	over       bool       // what comes now is not heard
+	failed     error      // no row's own fault, and not to be mended by trying again
+	partitions map[int32]*partition
+	lanes      map[int32]*lane // by broker
+	lost       []*partition    // whose leader is to be found
 }
 
-var compressions = map[Compression]sarama.CompressionCodec{
-	"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy, "lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD,
+// lane is the way to one broker.
+type lane struct {
+	wake   chan struct{} // holds one
+	broker *sarama.Broker
+	broken bool         // its connection is to be closed before the broker is used again
+	ready  []*partition // have something to send, in turn
+	flying int          // requests without an answer
 }
 
-// connected returns a producer that was seen to work, or makes one: a broker answers and has the topic. The caller feeds it once.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// connected returns a producer that was seen to work, or makes one: a broker answers and has the topic.
 func (k *Kafka) connected(ctx context.Context) (*producer, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.connect(ctx); err != nil {
 		return nil, err
 	}
-	k.producer.feeding.Add(1)
 	return k.producer, nil
 }
 
@@ -107,175 +79,301 @@ func (k *Kafka) connect(ctx context.Context) error {
 	defer cancel()
 	life, cut := context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cut)
-	client, records, err := k.open(life)
+	client, limit, err := k.open(life)
 	if inTime := stop(); err != nil || !inTime {
 		cut()
+		if client != nil {
+			_ = client.Close() // it has no state to lose
+		}
 		if ctx.Err() != nil {
 			err = fmt.Errorf("connect: %w", ctx.Err())
 		}
-	}
-	if client == nil {
 		return err
 	}
-	p := &producer{client: client, records: records, cut: cut, ended: make(chan struct{})}
-	p.hearing.Go(func() {
-		for m := range records.Successes() {
-			answer(m, nil)
-		}
-	})
-	p.hearing.Go(func() {
-		for e := range records.Errors() {
-			answer(e.Msg, e.Err)
-		}
-	})
-	if err != nil {
-		p.close()
-		return err
+	p := &producer{
+		Kafka: k, client: client, limit: limit, life: life, cut: cut, broken: make(chan struct{}), stray: make(chan struct{}, 1),
+		partitions: map[int32]*partition{}, lanes: map[int32]*lane{},
 	}
+	p.run.Go(p.findLeaders)
 	k.producer = p
 	return nil
 }
 
-func (k *Kafka) open(life context.Context) (sarama.Client, sarama.AsyncProducer, error) {
-	client, err := sarama.NewClient(k.Brokers, k.settings(life))
-	if err != nil {
-		return nil, nil, fmt.Errorf("connect: %w", err)
+// drop ends the producer; the next batch makes a new one. When it returns every record that was given to it is settled.
+func (k *Kafka) drop(p *producer) {
+	k.mu.Lock() // as long as it takes: the next one goes on with its numbers
+	defer k.mu.Unlock()
+	if k.producer == p {
+		k.producer = nil
+		p.close()
 	}
-	if err := k.findTopic(client); err != nil {
-		_ = client.Close()
-		return nil, nil, err
-	}
-	k.bound(client)
-	records, err := sarama.NewAsyncProducerFromClient(client)
-	if err != nil {
-		_ = client.Close()
-		return nil, nil, fmt.Errorf("start an idempotent producer: %w", err)
-	}
-	return client, records, nil
 }
 
-// errTopic says that the topic is not there, or cannot be made.
-type errTopic struct{ err error }
-
-func (e *errTopic) Error() string { return e.err.Error() }
-func (e *errTopic) Unwrap() error { return e.err }
-
-func (k *Kafka) findTopic(client sarama.Client) error {
-	err := client.RefreshMetadata(k.Topic)
-	if err == nil {
-		return nil
+// close gives up what is on its way.
+func (p *producer) close() {
+	p.mu.Lock()
+	p.ending = true
+	p.mu.Unlock()
+	p.cut()
+	_ = p.client.Close() // it has no state to lose
+	p.run.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	for _, q := range p.partitions {
+		err := p.failed
+		if err == nil {
+			err = errEnded
+			if q.err != nil {
+				err = fmt.Errorf("%w; partition %d: %w", errEnded, q.id, q.err)
+			}
+		}
+		q.giveUp(err)
 	}
-	if !isKafka(err, sarama.ErrUnknownTopicOrPartition) {
-		return fmt.Errorf("look for topic %s: %w", k.Topic, err)
-	}
-	if !k.CreateTopic {
-		return &errTopic{fmt.Errorf("there is no topic %s: create it, or set CREATE_TOPIC=true, or mend TOPIC", k.Topic)}
-	}
-	controller, err := client.Controller()
-	if err != nil {
-		return fmt.Errorf("find the controller: %w", err)
-	}
-	detail := &sarama.TopicDetail{NumPartitions: int32(k.Partitions), ReplicationFactor: int16(k.Replication)} //nolint:gosec // bounded by the schema
-	if k.Partitions == 0 {
-		detail.NumPartitions = -1
-	}
-	if k.Replication == 0 {
-		detail.ReplicationFactor = -1
-	}
-	answer, err := controller.CreateTopics(&sarama.CreateTopicsRequest{
-		Version: 4, TopicDetails: map[string]*sarama.TopicDetail{k.Topic: detail}, Timeout: k.ConnectTimeout,
-	})
-	if err != nil {
-		return fmt.Errorf("create topic %s: %w", k.Topic, err)
-	}
-	if refused := answer.TopicErrors[k.Topic]; refused != nil && refused.Err != sarama.ErrNoError && refused.Err != sarama.ErrTopicAlreadyExists {
-		return &errTopic{fmt.Errorf("create topic %s: %w", k.Topic, refused)}
-	}
-	k.log.Info("created the topic", "topic", k.Topic)
-	if err := client.RefreshMetadata(k.Topic); err != nil {
-		return fmt.Errorf("look for the new topic %s: %w", k.Topic, err)
-	}
-	return nil
 }
 
-// batchHeader is what a record batch needs beside its records, generously.
-const batchHeader = 128
+// add takes records. It never waits.
+func (p *producer) add(shares map[int32]part) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, share := range shares {
+		if p.ending {
+			share.fail(errEnded)
+			continue
+		}
+		q := p.partitions[id]
+		if q == nil {
+			q = &partition{id: id, numbers: p.identity.of(id)}
+			p.partitions[id] = q
+			p.lose(q, nil)
+		}
+		q.waiting = append(q.waiting, share)
+		p.queue(q)
+	}
+}
 
-// bound keeps requests below the topic's own limit where the broker tells it. It refuses a larger one as a whole, and later ones of the
-// same uuids would have gone through meanwhile.
-func (k *Kafka) bound(client sarama.Client) {
-	const name = "max.message.bytes"
-	limit := int(k.MaxRecordBytes)
-	if broker := client.LeastLoadedBroker(); broker != nil {
-		answer, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{
-			Version: 1, Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: k.Topic, ConfigNames: []string{name}}},
-		})
-		if err != nil {
-			k.log.Debug("the topic's limit is not known", "error", err)
-		} else {
-			for _, resource := range answer.Resources {
-				for _, entry := range resource.Configs {
-					if bytes, err := strconv.Atoi(entry.Value); err == nil && entry.Name == name {
-						limit = min(limit, bytes)
-					}
-				}
+// queue has a partition's records sent when they can be. The caller holds mu.
+func (p *producer) queue(q *partition) {
+	if q.lane == nil || q.queued || q.sent || !q.hasRecords() {
+		return
+	}
+	q.queued = true
+	q.lane.ready = append(q.lane.ready, q)
+	wake(q.lane.wake)
+}
+
+// lose has a partition's leader looked for. The caller holds mu.
+func (p *producer) lose(q *partition, err error) {
+	if err != nil && q.err == nil {
+		p.log.Debug("a partition's records are to be sent again", "partition", q.id, "error", err)
+	}
+	q.lane, q.err = nil, err
+	p.lost = append(p.lost, q)
+	wake(p.stray)
+}
+
+// send is a lane's goroutine.
+func (p *producer) send(l *lane) {
+	for {
+		select {
+		case <-p.life.Done():
+			return
+		case <-l.wake:
+		}
+		for {
+			broker, request, sent := p.take(l)
+			if len(sent) == 0 {
+				break
+			}
+			answered := func(answer *sarama.ProduceResponse, err error) { p.answered(l, broker, sent, answer, err) }
+			if err := broker.AsyncProduce(request, answered); err != nil {
+				answered(nil, err)
 			}
 		}
 	}
-	client.Config().Producer.MaxMessageBytes = max(limit-batchHeader, 1)
 }
 
-// drop closes the connections; the next batch makes new ones.
-func (k *Kafka) drop(p *producer) {
-	k.mu.Lock()
-	if k.producer == p {
-		k.producer = nil
+// take makes the next request.
+func (p *producer) take(l *lane) (*sarama.Broker, *sarama.ProduceRequest, []*partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ending || p.failed != nil || l.flying >= maxFlying || len(l.ready) == 0 {
+		return nil, nil, nil
 	}
-	k.mu.Unlock()
-	p.close()
+	request := &sarama.ProduceRequest{Version: 8, RequiredAcks: sarama.WaitForAll, Timeout: int32(p.ConnectTimeout / time.Millisecond)}
+	var sent []*partition
+	for bytes := 0; len(l.ready) > 0 && bytes < groupBytes; {
+		q := l.ready[0]
+		l.ready = l.ready[1:]
+		q.queued, q.sent = false, true
+		b := q.next(p.limit, compressions[p.Compression])
+		bytes += b.bytes
+		request.AddBatch(p.Topic, q.id, b.records)
+		sent = append(sent, q)
+	}
+	l.flying++
+	return l.broker, request, sent
 }
 
-// feed gives the records to the producer, as fast as it takes them. When the producer is closed the rest stays unanswered.
-func (p *producer) feed(r *records, working func()) {
-	defer p.feeding.Done()
-	told := time.Now()
-	for i := range r.all {
-		if p.ending.Load() {
+// answered hears the answer to a request, or why there is none. It may be called by the connection's own goroutine, so it asks
+// nothing of the broker.
+func (p *producer) answered(l *lane, broker *sarama.Broker, sent []*partition, answer *sarama.ProduceResponse, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	l.flying--
+	if err != nil && broker == l.broker && !errors.Is(err, sarama.ErrNotConnected) {
+		l.broken = true
+	}
+	for _, q := range sent {
+		q.sent = false
+		said := err
+		if said == nil {
+			said = answerOf(answer.GetBlock(p.Topic, q.id))
+		}
+		p.judge(q, said)
+	}
+	if len(l.ready) > 0 {
+		wake(l.wake)
+	}
+}
+
+// judge does what the answer to a partition's batch asks for. The caller holds mu.
+func (p *producer) judge(q *partition, err error) {
+	switch meaning := meaningOf(err); {
+	case meaning == isDelivered:
+		q.delivered()
+	case meaning == isRefused, meaning == isCorrupt && q.corrupt():
+		q.refused(err)
+	case meaning == isAgain, meaning == isCorrupt:
+		p.lose(q, err)
+		return
+	case meaning == isMisnumbered:
+		q.numbers.renew()
+		p.lose(q, err)
+		return
+	case meaning == isUnknownProducer:
+		q.numbers.forget()
+		p.lose(q, err)
+		return
+	default:
+		if p.failed == nil {
+			p.failed = err
+			close(p.broken)
+		}
+		return
+	}
+	q.err = nil
+	p.queue(q)
+}
+
+// findLeaders is the goroutine that gives partitions their lanes.
+func (p *producer) findLeaders() {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	<-pause.C
+	for {
+		select {
+		case <-p.life.Done():
+			return
+		case <-p.stray:
+		}
+		p.mu.Lock()
+		lost := p.lost
+		p.lost = nil
+		p.mu.Unlock()
+		var err error
+		if troubled(lost) {
+			pause.Reset(retryPause)
+			select {
+			case <-p.life.Done():
+				return // close settles what is in lost
+			case <-pause.C:
+			}
+			p.closeBroken()
+			err = p.client.RefreshMetadata(p.Topic)
+		}
+		for _, q := range lost {
+			p.find(q, err)
+		}
+	}
+}
+
+func troubled(lost []*partition) bool {
+	for _, q := range lost {
+		if q.err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// closeBroken closes connections that failed; the client opens them again.
+func (p *producer) closeBroken() {
+	p.mu.Lock()
+	var broken []*lane
+	for _, l := range p.lanes {
+		if l.broken {
+			broken = append(broken, l)
+		}
+	}
+	p.mu.Unlock()
+	for _, l := range broken {
+		_ = l.broker.Close() // all that was sent through it is answered, with an error, when it returns
+		p.mu.Lock()
+		l.broken = false
+		p.mu.Unlock()
+	}
+}
+
+// find gives a partition the lane of its leader; failed says why the leaders are not known.
+func (p *producer) find(q *partition, failed error) {
+	broker, err := (*sarama.Broker)(nil), failed
+	if err == nil {
+		broker, err = p.client.Leader(p.Topic, q.id)
+	}
+	if err == nil {
+		err = p.identify(q)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		if meaningOf(err) == isFatal && p.failed == nil {
+			p.failed = err
+			close(p.broken)
 			return
 		}
-		p.records.Input() <- &r.all[i].ProducerMessage
-		if i%256 == 255 && time.Since(told) > time.Second {
-			working()
-			told = time.Now()
+		p.lose(q, err)
+		return
+	}
+	l := p.lanes[broker.ID()]
+	if l == nil {
+		l = &lane{wake: make(chan struct{}, 1)}
+		p.lanes[broker.ID()] = l
+		p.run.Go(func() { p.send(l) })
+	}
+	l.broker, q.lane = broker, l
+	p.queue(q)
+}
+
+// identify sees to it that a partition has a producer's number.
+func (p *producer) identify(q *partition) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.numbers.known() {
+		return nil
+	}
+	if p.identity.producer == noProducer {
+		p.mu.Unlock()
+		id, err := request(p.client)
+		p.mu.Lock()
+		if err != nil {
+			return err
 		}
+		p.identity.producer = id
 	}
-}
-
-// close gives up what is on its way. The client goes first: without it nothing is retried, what is fed fails at once, and the
-// producer ends.
-func (p *producer) close() {
-	p.once.Do(func() {
-		p.ending.Store(true)
-		p.cut()
-		_ = p.client.Close() // it has no state to lose
-		p.feeding.Wait()     // the input must not close under a feeder
-		p.records.AsyncClose()
-		p.hearing.Wait()
-		close(p.ended)
-	})
-}
-
-// conversation is SCRAM (RFC 5802) in the form that sarama asks for.
-type conversation struct {
-	hash scram.HashGeneratorFcn
-	*scram.ClientConversation
-}
-
-func (c *conversation) Begin(user, password, authzID string) error {
-	client, err := c.hash.NewClient(user, password, authzID)
-	if err != nil {
-		return fmt.Errorf("prepare SCRAM: %w", err)
-	}
-	c.ClientConversation = client.NewConversation()
+	q.numbers.begin()
 	return nil
 }

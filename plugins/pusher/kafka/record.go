@@ -2,37 +2,12 @@ package main
 
 import (
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
 
 	"github.com/rivergate/rivergate/sdk"
 )
-
-// records are those of a batch, and what the broker has said about them.
-type records struct {
-	all  []record
-	left atomic.Int64  // how many have no answer
-	done chan struct{} // closed when none is left; what was said can be read then, or when the producer has ended
-}
-
-// record is its own message's Metadata.
-type record struct {
-	sarama.ProducerMessage
-	of       *records
-	answered bool
-	err      error
-}
-
-// answer is called by one of the producer's goroutines, once for a record that was fed.
-func answer(m *sarama.ProducerMessage, err error) {
-	r := m.Metadata.(*record) //nolint:forcetypeassert // set by compose
-	r.answered, r.err = true, err
-	if r.of.left.Add(-1) == 0 {
-		close(r.of.done)
-	}
-}
 
 // The names of headers. sarama only reads them.
 var (
@@ -48,66 +23,125 @@ var (
 const (
 	ownHeaders = 2 // at most, that a row has of its own: position and index
 	allHeaders = 7 // at most, of a record
+
+	// What a record and a header take beside their bytes, at most: the lengths, and numbers of at most so many digits.
+	recordOverhead = 36
+	headerOverhead = 10
 )
 
-// compose makes records as they travel: the key is the uuid, the value the client's bytes, what belongs to them in headers. What
-// the rows of a request share is written once. A record's timestamp is the producer's: a topic's retention would take a row that
-// waited for days as soon as it came.
-func compose(topic string, rows []sdk.Row) *records {
-	all := &records{all: make([]record, len(rows)), done: make(chan struct{})}
-	all.left.Store(int64(len(rows)))
+// partitionOf is sarama's hash partitioner (FNV-1a; not Java's murmur2): a uuid stays where its rows have gone since the first version.
+func partitionOf(key []byte, partitions []int32) int32 {
+	hash := uint32(2166136261)
+	for _, c := range key {
+		hash = (hash ^ uint32(c)) * 16777619
+	}
+	choice := int32(hash) % int32(len(partitions)) //nolint:gosec // as sarama has it
+	if choice < 0 {
+		choice = -choice
+	}
+	return partitions[choice]
+}
+
+// compose makes records as they travel: the key is the uuid, the value the client's bytes, what belongs to them in headers. What the
+// rows of a request share is made once. It returns what is for each partition; a record of more bytes than limit fails at once.
+func (d *delivery) compose(partitions []int32, limit int) map[int32]part {
+	d.records = make([]sarama.Record, len(d.rows))
+	shares := make(map[int32]part, len(partitions))
 	c := composer{}
-	for i, row := range rows {
+	var share part
+	var partition int32
+	for i, row := range d.rows {
 		frame, n := row.Frame()
 		if frame != c.frame {
+			if c.frame != nil {
+				shares[partition] = share
+			}
 			c.enter(frame, row)
+			partition = partitionOf(c.key, partitions)
+			share = shares[partition]
+			share.of = d
 		}
-		r := &all.all[i]
-		r.of = all
-		r.Topic, r.Metadata, r.Key, r.Value = topic, r, c.key, sarama.ByteEncoder(frame.Row(n))
+		r := &d.records[i]
+		r.Key, r.Value = c.key, frame.Row(n)
+		size := recordOverhead + len(c.key) + len(r.Value) + c.sharedSize
 		r.Headers = c.headersOf(row)
+		for _, h := range r.Headers[:len(r.Headers)-len(c.shared)] {
+			size += headerSize(h)
+		}
+		e := entry{row: int32(i), size: int32(size)} //nolint:gosec // of a message
+		if size > limit {
+			d.failures = append(d.failures, failure{[]entry{e}, &errRefused{&errTooLarge{size, limit}}})
+			continue
+		}
+		share.entries = append(share.entries, e)
+		d.left++
 	}
-	return all
+	if c.frame != nil {
+		shares[partition] = share
+	}
+	for id, share := range shares {
+		if len(share.entries) == 0 {
+			delete(shares, id)
+		}
+	}
+	return shares
 }
+
+func headerSize(h *sarama.RecordHeader) int { return headerOverhead + len(h.Key) + len(h.Value) }
 
 // composer holds what the rows of a frame share, and room for what they do not.
 type composer struct {
-	frame   *sdk.Frame
-	key     sarama.Encoder
-	shared  []sarama.RecordHeader
-	headers []sarama.RecordHeader
-	numbers []byte
+	frame      *sdk.Frame
+	key        []byte
+	shared     []*sarama.RecordHeader
+	sharedSize int
+	headers    []sarama.RecordHeader
+	pointers   []*sarama.RecordHeader
+	numbers    []byte
 }
 
-func (c *composer) headersOf(row sdk.Row) []sarama.RecordHeader {
-	if cap(c.headers)-len(c.headers) < len(c.shared)+ownHeaders {
-		c.headers = make([]sarama.RecordHeader, 0, 64*allHeaders)
+func (c *composer) headersOf(row sdk.Row) []*sarama.RecordHeader {
+	if cap(c.pointers)-len(c.pointers) < len(c.shared)+ownHeaders {
+		c.pointers = make([]*sarama.RecordHeader, 0, 64*allHeaders)
 	}
-	begin := len(c.headers)
-	c.headers = append(c.headers, sarama.RecordHeader{Key: headerPosition, Value: c.number(row.Position())})
+	begin := len(c.pointers)
+	c.pointers = append(c.pointers, c.header(headerPosition, c.number(row.Position())))
 	if index, ok := row.Index(); ok {
-		c.headers = append(c.headers, sarama.RecordHeader{Key: headerIndex, Value: c.number(uint64(index))}) //nolint:gosec // not below 0
+		c.pointers = append(c.pointers, c.header(headerIndex, c.number(uint64(index)))) //nolint:gosec // not below 0
 	}
-	c.headers = append(c.headers, c.shared...)
-	return c.headers[begin:len(c.headers):len(c.headers)]
+	c.pointers = append(c.pointers, c.shared...)
+	return c.pointers[begin:len(c.pointers):len(c.pointers)]
 }
 
 // enter prepares what the rows of a frame share.
 func (c *composer) enter(frame *sdk.Frame, row sdk.Row) {
-	c.frame, c.key = frame, sarama.ByteEncoder(row.UUID())
+	c.frame, c.key = frame, []byte(row.UUID())
 	c.shared = append(c.shared[:0],
-		sarama.RecordHeader{Key: headerOrg, Value: c.number(row.OrgID())},
-		sarama.RecordHeader{Key: headerReceived, Value: row.ReceivedAt().AppendFormat(nil, time.RFC3339Nano)},
+		c.header(headerOrg, c.number(row.OrgID())),
+		c.header(headerReceived, row.ReceivedAt().AppendFormat(nil, time.RFC3339Nano)),
 	)
 	if row.UserID() != 0 {
-		c.shared = append(c.shared, sarama.RecordHeader{Key: headerUser, Value: c.number(row.UserID())})
+		c.shared = append(c.shared, c.header(headerUser, c.number(row.UserID())))
 	}
 	if row.RequestID() != "" {
-		c.shared = append(c.shared, sarama.RecordHeader{Key: headerRequest, Value: []byte(row.RequestID())})
+		c.shared = append(c.shared, c.header(headerRequest, []byte(row.RequestID())))
 	}
 	if row.TraceParent() != "" {
-		c.shared = append(c.shared, sarama.RecordHeader{Key: headerTraceParent, Value: []byte(row.TraceParent())})
+		c.shared = append(c.shared, c.header(headerTraceParent, []byte(row.TraceParent())))
 	}
+	c.sharedSize = 0
+	for _, h := range c.shared {
+		c.sharedSize += headerSize(h)
+	}
+}
+
+// header makes a header where many have room.
+func (c *composer) header(key, value []byte) *sarama.RecordHeader {
+	if len(c.headers) == cap(c.headers) {
+		c.headers = make([]sarama.RecordHeader, 0, 64*ownHeaders)
+	}
+	c.headers = append(c.headers, sarama.RecordHeader{Key: key, Value: value})
+	return &c.headers[len(c.headers)-1]
 }
 
 // number writes a number where many have room.
