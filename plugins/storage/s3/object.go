@@ -20,8 +20,13 @@ import (
 // abortTime is what the abort of an upload that came to nothing may take.
 const abortTime = 10 * time.Second
 
-// key checks what S3 gives room for.
+// key checks what S3 gives room for. Its lists are XML, which has no word for most control characters, and changes a carriage return.
 func (s *S3) key(doing, key string) error {
+	for _, r := range key {
+		if r < ' ' && r != '\t' && r != '\n' || r == 0xfffe || r == 0xffff {
+			return fmt.Errorf("%s: %w: the lists of S3 cannot carry %q", doing, sdk.ErrKey, r)
+		}
+	}
 	if len(s.Prefix)+len(key) > 1024 {
 		return fmt.Errorf("%s: %w: with PREFIX it has more than 1024 bytes", doing, sdk.ErrKey)
 	}
@@ -122,10 +127,8 @@ func (s *S3) clash(ctx context.Context, key string, err error) error {
 	if !errors.As(err, &answer) || answer.Code != "InternalError" {
 		return err
 	}
-	for segment := range strings.SplitSeq(key, "/") {
-		if len(segment) > maxSegment {
-			return fmt.Errorf("%w: the server cannot keep %d bytes without a slash: %w", sdk.ErrKey, len(segment), err)
-		}
+	if long(key) {
+		return fmt.Errorf("%w: the server cannot keep more than %d bytes without a slash: %w", sdk.ErrKey, maxSegment, err)
 	}
 	if below, _, failed := s.List(ctx, key+"/", "", 1); failed == nil && len(below) > 0 {
 		return fmt.Errorf("%w: the server cannot keep it beside %q: %w", sdk.ErrKey, below[0].Key, err)
@@ -134,6 +137,24 @@ func (s *S3) clash(ctx context.Context, key string, err error) error {
 		if _, failed := s.Stat(ctx, key[:at]); failed == nil {
 			return fmt.Errorf("%w: the server cannot keep it beside %q: %w", sdk.ErrKey, key[:at], err)
 		}
+	}
+	return err
+}
+
+func long(key string) bool {
+	for segment := range strings.SplitSeq(key, "/") {
+		if len(segment) > maxSegment {
+			return true
+		}
+	}
+	return false
+}
+
+// unkept is the error of a read. A server that cannot keep a key says odd things when it is asked for it; there is no such object.
+func (s *S3) unkept(key string, err error) error {
+	var answer minio.ErrorResponse
+	if long(key) && errors.As(err, &answer) && (answer.StatusCode == http.StatusBadRequest || answer.Code == "InternalError") {
+		return fmt.Errorf("%w: %w", sdk.ErrNotFound, err)
 	}
 	return err
 }
@@ -181,7 +202,7 @@ func (s *S3) Get(ctx context.Context, key string, part sdk.Range) (sdk.Object, i
 	}
 	content, info, header, err := s.bucket.client.GetObject(ctx, s.bucket.name, s.bucket.prefix+key, options)
 	if err != nil {
-		return sdk.Object{}, nil, s.bucket.failure(doing, err)
+		return sdk.Object{}, nil, s.unkept(key, s.bucket.failure(doing, err))
 	}
 	if options.Header().Get("Range") != "" {
 		if info.Size, err = wholeSize(header, info.Size); err != nil {
@@ -236,7 +257,7 @@ func (c *read) Read(p []byte) (int, error) {
 func (s *S3) Stat(ctx context.Context, key string) (sdk.Object, error) {
 	info, err := s.bucket.client.StatObject(ctx, s.bucket.name, s.bucket.prefix+key, minio.StatObjectOptions{})
 	if err != nil {
-		return sdk.Object{}, s.bucket.failure(fmt.Sprintf("stat %q", key), err)
+		return sdk.Object{}, s.unkept(key, s.bucket.failure(fmt.Sprintf("stat %q", key), err))
 	}
 	return s.describe(key, info), nil
 }

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -108,20 +107,17 @@ func (s *store) fill(temp io.Writer, body io.Reader) error {
 
 // overwrite changes an object while others read it.
 func overwrite(name, from string) error {
-	content, err := os.ReadFile(from)
+	source, err := os.Open(from)
 	if err != nil {
 		return err
 	}
+	defer source.Close()
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	for piece := range slices.Chunk(content, 4096) {
-		if _, err := file.Write(piece); err != nil {
-			return errors.Join(err, file.Close())
-		}
-	}
-	return errors.Join(file.Truncate(int64(len(content))), file.Close())
+	n, err := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{source}, make([]byte, 4096))
+	return errors.Join(err, file.Truncate(n), file.Close())
 }
 
 func (s *store) describe(key, name string) (sdk.Object, error) {
