@@ -145,7 +145,7 @@ func checkTwo(ctx context.Context, s *suite) error {
 		}}
 		_, err := st.put(ctx, protocol.Put{Key: "key", Size: -1}, body)
 		if other != nil {
-			defer s.end(other.p)
+			defer func() { s.end(other.p) }() // who is the other one by then
 		}
 		if otherErr != nil {
 			return during(addChange(otherErr, change), "a second process beside the first")
