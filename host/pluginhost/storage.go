@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,9 @@ func (s *Storage) sit(ctx context.Context) (onSeat, error) {
 	for {
 		seat, err := m.ready(ctx)
 		if err != nil {
-			if st := m.status(); st.Reason != "" && ctx.Err() != nil {
-				err = fmt.Errorf("it is %s: %s: %w", st.State, st.Reason, err)
+			st := m.status()
+			if why := cmp.Or(st.Reason, st.LastError); why != "" && ctx.Err() != nil {
+				err = fmt.Errorf("it is %s: %s: %w", st.State, why, err)
 			}
 			return onSeat{}, err
 		}

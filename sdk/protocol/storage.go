@@ -43,7 +43,8 @@ type Storage interface {
 	// PutPart stores part number 1..10000 of an upload; the same number again replaces it. All but the last have at least
 	// Abilities.MinPart bytes. size is that of body; -1: unknown.
 	PutPart(ctx context.Context, instance, key, upload string, number int, size int64, body io.Reader) (Part, error)
-	// CompleteUpload makes the object of the parts, in the order of their numbers. ErrNotFound: no such upload. ErrPrecondition.
+	// CompleteUpload makes the object of the parts, in the order of their numbers. ErrNotFound: no such upload; one that
+	// was completed may be remembered instead. ErrPrecondition.
 	CompleteUpload(ctx context.Context, instance string, put Put, upload string, parts []Part) (Object, error)
 	// AbortUpload forgets an upload and its parts; one that is not there is no error.
 	AbortUpload(ctx context.Context, instance, key, upload string) error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -93,7 +94,11 @@ func faultFromStatus(ctx context.Context, doing string, err error) error {
 			}
 			for _, f := range faults {
 				if f.class == given.Class {
-					return &fault{text: doing + ": " + cut(st.Message(), maxFaultText), class: f.err}
+					said := cut(st.Message(), maxFaultText)
+					if !strings.HasPrefix(said, doing) { // what a plugin says of itself
+						said = doing + ": " + said
+					}
+					return &fault{text: said, class: f.err}
 				}
 			}
 		}

@@ -94,13 +94,13 @@ func checkDescribe(ctx context.Context, s *suite) error {
 	}
 	switch {
 	case !nameForm.MatchString(first.Name):
-		return fail("a name of the form [a-z][a-z0-9-]*", fmt.Sprintf("%q", first.Name), "choose such a name; the binary is called rivergate-pusher-<name>")
+		return fail("a name of the form [a-z][a-z0-9-]*", fmt.Sprintf("%q", first.Name), "choose such a name; the binary is called rivergate-<kind>-<name>")
 	case slices.Contains(reservedNames, first.Name):
 		return fail("a name that is free", fmt.Sprintf("%q, which is reserved", first.Name), "choose another name")
 	case !versionForm.MatchString(first.Version):
 		return fail("a semantic version, such as 1.0.0", fmt.Sprintf("%q", first.Version), "say the version of this binary")
-	case first.Kind != protocol.KindPusher:
-		return fail("the kind pusher", string(first.Kind), "say the kind pusher: this version of Rivergate runs no others")
+	case first.Kind != protocol.KindPusher && first.Kind != protocol.KindStorage:
+		return fail("the kind pusher or storage", string(first.Kind), "say one of these kinds: this version of Rivergate runs no others")
 	}
 	s.desc = first
 	return nil
@@ -337,13 +337,19 @@ func (s *suite) healthy(ctx context.Context, p *process, name string) error {
 	}
 }
 
-// unknown demands that an instance is none, for Health and for Deliver.
+// unknown demands that an instance is none, for Health and for what its kind does.
 func (s *suite) unknown(ctx context.Context, p *process, name, what string) error {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
 	const change = "answer with the gRPC status NOT_FOUND for an instance that was not configured, or was drained"
 	if err := p.client.Health(ctx, name); !errors.Is(err, protocol.ErrUnknownInstance) {
 		return unknownFailure(p, "Health", what, err, change)
+	}
+	if s.kind() == protocol.KindStorage {
+		if _, err := p.client.Stat(ctx, name, "conformance"); !errors.Is(err, protocol.ErrUnknownInstance) {
+			return unknownFailure(p, "Stat", what, err, change)
+		}
+		return nil
 	}
 	raw, err := p.client.Deliver(ctx, name)
 	if err == nil {

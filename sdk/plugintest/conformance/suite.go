@@ -50,6 +50,12 @@ func newSuite(opts Options) *suite {
 func (s *suite) run(ctx context.Context, rules []Rule) (*Report, error) {
 	report := &Report{Plugin: filepath.Base(s.opts.Path), Rows: s.rows}
 	for _, rule := range rules {
+		if rule.Kind != "" && rule.Kind != s.kind() {
+			if slices.Contains(s.opts.Rules, rule.ID) {
+				report.Results = append(report.Results, Result{Rule: rule.ID, Title: rule.Title, Status: Skipped, Detail: fmt.Sprintf("it is a rule for a %s", rule.Kind)})
+			}
+			continue
+		}
 		result, err := s.one(ctx, rule)
 		if err != nil {
 			return nil, err
@@ -65,6 +71,14 @@ func (s *suite) run(ctx context.Context, rules []Rule) (*Report, error) {
 	}
 	report.Version, report.SDK, report.Protocol = s.desc.Version, s.hello.Software, s.version
 	return report, nil
+}
+
+// kind is that of the plugin; a pusher as long as it has not said it.
+func (s *suite) kind() protocol.Kind {
+	if s.desc.Kind == "" {
+		return protocol.KindPusher
+	}
+	return s.desc.Kind
 }
 
 // one checks one rule. The error ends the run.
@@ -175,7 +189,11 @@ func (s *suite) configure(ctx context.Context, p *process, name string) error {
 
 // makeConfig is what the user gave, typed by the plugin's schema.
 func (s *suite) makeConfig() (json.RawMessage, error) {
-	prefix := "PLUGIN_" + strings.ToUpper(strings.ReplaceAll(s.desc.Name, "-", "_")) + "_"
+	name := s.desc.Name
+	if kind := s.kind(); kind != protocol.KindPusher {
+		name = string(kind) + "_" + name
+	}
+	prefix := "PLUGIN_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_"
 	env := map[string]string{}
 	for key, value := range s.opts.Settings {
 		env[prefix+strings.TrimPrefix(settings.Variable("", key), prefix)] = value

@@ -1,4 +1,4 @@
-// Package inspect looks at uploads while they stream past: their names, what their first bytes are against what they claim to
+// Package inspect looks at uploads while they stream past: what their first bytes are against what they claim to
 // be, and the columns of CSV, JSON and Parquet files. It keeps little of them, opens no archive and believes nothing.
 package inspect
 
@@ -20,7 +20,7 @@ type Rules struct {
 
 // Claim is what a client says about a file.
 type Claim struct {
-	Name        string // as FileName returned it
+	Name        string // the client's name for it
 	ContentType string // as declared; empty: not said
 	// DataSource has the beginning of a CSV, JSON or Parquet file checked, and its columns recorded.
 	DataSource bool

@@ -230,15 +230,58 @@ func (r *reader) floats(dst []float32, place string, most int) ([]float32, error
 			}
 			return r.unexpected(fmt.Sprintf("%s[%d]", place, n-1), "a number")
 		}
-		// The string is not kept by ParseFloat, except in an error.
-		f, err := strconv.ParseFloat(unsafe.String(&number[0], len(number)), 32)
-		if err != nil || math.IsInf(f, 0) {
+		f, ok := float32Of(number)
+		if !ok {
 			return refused(fmt.Sprintf("%s[%d]", place, n-1), "is too large for a 32-bit float")
 		}
-		dst = append(dst, float32(f))
+		dst = append(dst, f)
 		return nil
 	})
 	return dst, err
+}
+
+var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
+
+// float32Of reads a number that digits has passed; ok is false when it is too large. Digits and power of ten that are exact in
+// a float64 give the nearest float64, and that the nearest float32 unless it lies in the middle of two. All else is left to
+// strconv.
+func float32Of(number []byte) (f float32, ok bool) {
+	var digits uint64
+	count, point := 0, -1
+	for i, c := range number {
+		switch {
+		case c-'0' <= 9:
+			digits = digits*10 + uint64(c-'0')
+			count++
+		case c == '.':
+			point = i
+		case c == '-' && i == 0:
+		default: // an exponent
+			return float32By(number)
+		}
+	}
+	power := 0
+	if point >= 0 {
+		power = len(number) - 1 - point
+	}
+	if count > 18 || digits >= 1<<53 || power >= len(powers) {
+		return float32By(number)
+	}
+	exact := float64(digits) / powers[power]
+	if number[0] == '-' {
+		exact = -exact
+	}
+	const below = 1<<29 - 1 // the bits that a float32 has not
+	if math.Float64bits(exact)&below == 1<<28 || exact != 0 && math.Abs(exact) < 1e-37 {
+		return float32By(number)
+	}
+	return float32(exact), true
+}
+
+// float32By is the slow way. ParseFloat keeps its string only in an error, which is dropped.
+func float32By(number []byte) (float32, bool) {
+	f, err := strconv.ParseFloat(unsafe.String(&number[0], len(number)), 32)
+	return float32(f), err == nil
 }
 
 func (r *reader) integer(place string) (int, error) {

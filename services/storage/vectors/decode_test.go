@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -134,5 +136,35 @@ func TestFiltersCompareByValue(t *testing.T) {
 		f, err := ParseFilter([]byte(c.filter))
 		require.NoError(t, err, c.filter)
 		require.Equal(t, c.want, f.matches(c.metadata), "%s of %s", c.filter, c.metadata)
+	}
+}
+
+func TestNumbersAreTheNearestFloats(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 9))
+	check := func(text string) {
+		want, err := strconv.ParseFloat(text, 32)
+		got, ok := float32Of([]byte(text))
+		require.Equal(t, err == nil, ok, text)
+		if ok {
+			require.Equal(t, math.Float32bits(float32(want)), math.Float32bits(got), text)
+		}
+	}
+	for range 100_000 {
+		f := math.Float32frombits(r.Uint32())
+		if f != f || math.IsInf(float64(f), 0) {
+			continue
+		}
+		for _, format := range []byte{'g', 'f', 'e'} {
+			check(strconv.FormatFloat(float64(f), format, -1, 32))
+			check(strconv.FormatFloat(float64(f), format, -1, 64))
+		}
+		small := r.NormFloat64()
+		check(strconv.FormatFloat(small, 'f', r.IntN(20), 64))
+		next := math.Nextafter32(float32(small), 2) // the middle of two floats, and right beside it
+		check(strconv.FormatFloat((float64(float32(small))+float64(next))/2, 'f', -1, 64))
+		check(strconv.FormatFloat((float64(float32(small))+float64(next))/2, 'f', -1, 64) + "1")
+	}
+	for _, text := range []string{"0", "-0", "0.0", "16777217", "16777217.0000000001", "9007199254740993", "3.4028236e38", "1e39", "1e-46", "340282356779733661637539395458142568448"} {
+		check(text)
 	}
 }

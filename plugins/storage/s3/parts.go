@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/minio/minio-go/v7"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rivergate/rivergate/sdk"
+)
+
+// parts is the memory for parts on their way, of all objects together. A part that is held can be sent again when the server is
+// busy, and the next one is filled meanwhile.
+type parts struct {
+	size  int64
+	slots chan []byte
+}
+
+func newParts(n int, size int64) *parts {
+	p := &parts{size: size, slots: make(chan []byte, n)}
+	for range n {
+		p.slots <- nil // made when it is first used
+	}
+	return p
+}
+
+// take is memory for a part when there is some to be had.
+func (p *parts) take() ([]byte, bool) {
+	select {
+	case slot := <-p.slots:
+		if slot == nil {
+			slot = make([]byte, p.size)
+		}
+		return slot, true
+	default:
+		return nil, false
+	}
+}
+
+// wait is take for who cannot do without.
+func (p *parts) wait(ctx context.Context) ([]byte, error) {
+	select {
+	case slot := <-p.slots:
+		if slot == nil {
+			slot = make([]byte, p.size)
+		}
+		return slot, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (p *parts) give(slot []byte) { p.slots <- slot }
+
+// partSize is the size of the parts of an object of size bytes; -1: unknown.
+func (p *parts) partSize(size int64) int64 {
+	const step = 1 << 20
+	least := (size + maxParts - 1) / maxParts
+	if least <= p.size {
+		return p.size
+	}
+	return (least + step - 1) / step * step
+}
+
+// transfer is one object on its way in parts.
+type transfer struct {
+	b      *bucket
+	key    string
+	upload string
+
+	mu   sync.Mutex
+	done []minio.CompletePart
+}
+
+// put sends the parts of body, and returns their number of bytes. What is known to be one part too many for the memory is passed
+// through as it comes.
+func (t *transfer) put(ctx context.Context, size int64, body io.Reader) (total int64, err error) {
+	partSize := t.b.parts.partSize(size)
+	sending, ctx := errgroup.WithContext(ctx)
+	number := 0
+	for err == nil && ctx.Err() == nil && (size < 0 || total < size) {
+		number++
+		if number > maxParts {
+			err = fmt.Errorf("%w: the object has more than %d parts of %d bytes; say its size, or raise PART_SIZE", sdk.ErrUnsupported, maxParts, partSize)
+			break
+		}
+		var n int64
+		want := partSize
+		if size >= 0 {
+			want = min(partSize, size-total)
+		}
+		slot, held := t.slot(ctx, size, want)
+		if !held {
+			n, err = want, t.send(ctx, number, io.LimitReader(body, want), want)
+		} else {
+			n, err = t.hold(ctx, sending, number, slot[:want], body)
+		}
+		total += n
+		if size < 0 && n < want {
+			break
+		}
+	}
+	if err == nil && size >= 0 {
+		err = atEnd(body)
+	}
+	if err != nil {
+		_ = sending.Wait() // what is on its way ends with it
+		return total, err
+	}
+	return total, sending.Wait()
+}
+
+// slot is memory for the next part. Of an object whose size is not known, each part has to be held: S3 wants to know how long it is.
+func (t *transfer) slot(ctx context.Context, size, want int64) ([]byte, bool) {
+	if want > t.b.parts.size {
+		return nil, false
+	}
+	if size >= 0 {
+		return t.b.parts.take()
+	}
+	slot, err := t.b.parts.wait(ctx)
+	return slot, err == nil
+}
+
+// hold reads a part and sends it while the next one is read.
+func (t *transfer) hold(ctx context.Context, sending *errgroup.Group, number int, slot []byte, body io.Reader) (int64, error) {
+	n, err := io.ReadFull(body, slot)
+	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if err != nil && (!ended || atEnd(body) != nil) || n == 0 && number > 1 {
+		t.b.parts.give(slot[:cap(slot)])
+		if n == 0 && ended {
+			return 0, atEnd(body)
+		}
+		return int64(n), err
+	}
+	sending.Go(func() error {
+		defer t.b.parts.give(slot[:cap(slot)])
+		return t.send(ctx, number, bytes.NewReader(slot[:n]), int64(n))
+	})
+	return int64(n), nil
+}
+
+func (t *transfer) send(ctx context.Context, number int, body io.Reader, size int64) error {
+	part, err := t.b.putPart(ctx, t.key, t.upload, number, body, size)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done = append(t.done, minio.CompletePart{PartNumber: number, ETag: part.ETag})
+	return nil
+}
+
+func (b *bucket) putPart(ctx context.Context, key, upload string, number int, body io.Reader, size int64) (minio.ObjectPart, error) {
+	return b.client.PutObjectPart(ctx, b.name, b.prefix+key, upload, number, body, size, minio.PutObjectPartOptions{SSE: b.options.ServerSideEncryption})
+}
+
+// atEnd demands that there is nothing more to read; an error of body is told as it is.
+func atEnd(body io.Reader) error {
+	var one [1]byte
+	for {
+		n, err := body.Read(one[:])
+		if n > 0 {
+			return sdk.ErrSize
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
