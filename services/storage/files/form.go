@@ -25,6 +25,7 @@ type form struct {
 	stream   *api.Stream
 	feed     *feed
 	reader   *multipart.Reader
+	size     int64
 	boundary string
 	fields   map[string]string
 	parts    int
@@ -47,8 +48,8 @@ func readForm(c *fiber.Ctx) (*form, error) {
 		return nil, api.BadRequest(fiber.HeaderContentType, "multipart/form-data needs a boundary of 1 to 70 characters")
 	}
 	stream := api.ReadStream(c)
-	f := &form{stream: stream, feed: newFeed(stream), boundary: params["boundary"], fields: map[string]string{}}
-	f.reader = multipart.NewReader(f.feed, f.boundary)
+	f := formFrom(stream, stream.Size(), params["boundary"])
+	f.stream = stream
 	found, err := f.next()
 	switch {
 	case err != nil:
@@ -57,6 +58,13 @@ func readForm(c *fiber.Ctx) (*form, error) {
 		return f, api.BadRequest(fieldFile, "the form has no file: a part named %q with a file name", fieldFile)
 	}
 	return f, checkFileName(fieldFile, f.fileName)
+}
+
+// formFrom reads a form of size bytes; -1: not known.
+func formFrom(body io.Reader, size int64, boundary string) *form {
+	f := &form{feed: newFeed(body), size: size, boundary: boundary, fields: map[string]string{}}
+	f.reader = multipart.NewReader(f.feed, boundary)
+	return f
 }
 
 // next reads fields until a file or the end of the form.
@@ -78,7 +86,7 @@ func (f *form) next() (file bool, err error) {
 				return false, api.BadRequest(fieldFile, "the part with the file must be named %q, not %q", fieldFile, name)
 			}
 			f.part, f.fileName = part, fileName
-			f.most = f.feed.begin(f.stream.Size(), f.boundary)
+			f.most = f.feed.begin(f.size, f.boundary)
 			return true, nil
 		}
 		value, err := io.ReadAll(io.LimitReader(part, maxFields-f.held+1))

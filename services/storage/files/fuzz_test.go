@@ -1,0 +1,199 @@
+package files
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/platform/api"
+)
+
+var unique = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}_\d{8}_\d{6}_[0-9a-f]{8}(\.[A-Za-z0-9._-]{1,16})?$`)
+
+// Whatever a client calls its file: the name is refused, or what is made of it is a key in the user's own folder.
+func FuzzNames(f *testing.F) {
+	for _, name := range []string{"a.csv", "..", ".", "...", ".bashrc", "a/b", `a\b`, "a\x00", "é.ü", "x.", strings.Repeat("x", 300), "a.b/../c", "\xff", "a.tar.gz", "a. .", "-rf"} {
+		f.Add(name, name)
+	}
+	f.Fuzz(func(t *testing.T, name, folder string) {
+		if checkFileName("file", name) != nil {
+			return
+		}
+		require.Regexp(t, unique, uniqueName(name, time.Now()))
+		folder, err := checkPath("path", folder)
+		if err != nil {
+			return
+		}
+		object := userFolder(1<<53-1, 1<<53-1)
+		if folder != "" {
+			object += folder + "/"
+		}
+		object += uniqueName(name, time.Now())
+		require.NoError(t, protocol.CheckKey(object+"~12345678"))
+		require.Equal(t, object, path.Clean(object))
+		require.True(t, strings.HasPrefix(path.Clean("/"+object), "/organizations/9007199254740991/files/9007199254740991/"))
+		require.NoError(t, checkName("object_name", object))
+	})
+}
+
+func FuzzObjectNames(f *testing.F) {
+	f.Add("organizations/7/files/3/a", "x")
+	f.Add("organizations/7/internal/temp/../../../8/x", "../y")
+	f.Fuzz(func(t *testing.T, name, given string) {
+		if checkName("object_name", name) == nil {
+			require.NoError(t, protocol.CheckKey(name))
+			require.Equal(t, name, path.Clean(name))
+			require.True(t, utf8.ValidString(name))
+		}
+		if object, err := internalName(7, purposeTemp, given, name, time.Now()); err == nil && checkFileName("file", name) == nil {
+			require.NoError(t, protocol.CheckKey(object))
+			require.True(t, strings.HasPrefix(path.Clean(object), "organizations/7/"))
+			require.False(t, strings.HasPrefix(object, "organizations/7/files/"))
+		}
+	})
+}
+
+// Ranges are those of net/http's own server, where that serves one.
+func FuzzRanges(f *testing.F) {
+	for _, header := range []string{"bytes=0-0", "bytes=-1", "bytes=5-", "bytes=9-2", "bytes=10-", "bytes=-0", "bytes=0-,1-", "x", "bytes=99999999999999999999-", "bytes= 1-2 "} {
+		f.Add(header, uint16(10))
+	}
+	f.Fuzz(func(t *testing.T, header string, size uint16) {
+		part, partial, satisfiable := rangeOf(header, int64(size))
+		if partial && satisfiable {
+			require.Positive(t, part.length)
+			require.GreaterOrEqual(t, part.from, int64(0))
+			require.LessOrEqual(t, part.from+part.length, int64(size))
+		}
+		if !partial {
+			require.Equal(t, span{0, int64(size)}, part)
+			require.True(t, satisfiable)
+		}
+		if size == 0 || strings.ContainsAny(header, ", \t+\r\n\x00") || strings.ContainsFunc(header, func(r rune) bool { return r > '~' }) || !strings.HasPrefix(header, "bytes=") {
+			return // it is lenient with other things
+		}
+		if strings.Trim(strings.TrimPrefix(header, "bytes=-"), "0") == "" {
+			return // the last 0 bytes: RFC 9110 calls that unsatisfiable, net/http sends them
+		}
+		answer := httptest.NewRecorder()
+		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		request.Header.Set("Range", header)
+		http.ServeContent(answer, request, "", time.Time{}, bytes.NewReader(make([]byte, size)))
+		if answer.Code == http.StatusPartialContent {
+			require.True(t, partial && satisfiable, header)
+			require.Equal(t, answer.Header().Get("Content-Range"), contentRange(part, int64(size)), header)
+		}
+		if partial && satisfiable {
+			require.Equal(t, http.StatusPartialContent, answer.Code, header)
+		}
+	})
+}
+
+// A URL allows what it was signed for; no other bytes allow anything.
+func FuzzSignedURLs(f *testing.F) {
+	now := time.UnixMilli(1_764_343_200_000)
+	s := &Signing{Key: bytes.Repeat([]byte{1}, 32), Now: func() time.Time { return now }}
+	good := s.Sign(Signed{Method: "GET", Org: 7, Object: "organizations/7/files/3/a b", Expires: now.Add(time.Minute), Size: -1})
+	f.Add("PUT", good, "é/%2F ?&=#", "text/plain; charset=utf-8", int64(5), uint16(3))
+	f.Add("GET", good[:len(good)-1], "a", "", int64(-1), uint16(0))
+	f.Add("GET", strings.ToUpper(good), "a", "x", int64(0), uint16(200))
+	f.Fuzz(func(t *testing.T, method, uri, object, contentType string, size int64, at uint16) {
+		if method != "GET" {
+			method = "PUT"
+		} else {
+			size = -1
+		}
+		if uri != good {
+			_, err := s.Check("GET", uri)
+			require.ErrorIs(t, err, errSignature)
+		}
+		want := Signed{
+			Method: method, Org: 7, User: 3, Object: object, Expires: now.Add(time.Second), ContentType: contentType, Size: max(-1, size), FileName: object, Category: "general",
+		}
+		signed := s.Sign(want)
+		got, err := s.Check(method, signed)
+		require.NoError(t, err)
+		require.True(t, want.Expires.Equal(got.Expires))
+		got.Expires = want.Expires
+		require.Equal(t, want, got)
+		if method == "GET" {
+			_, err = s.Check("HEAD", signed)
+			require.NoError(t, err)
+		}
+		_, err = s.Check("DELETE", signed)
+		require.ErrorIs(t, err, errSignature)
+		changed := []byte(signed)
+		changed[int(at)%len(changed)] ^= byte(1 + at>>8)
+		if string(changed) != signed {
+			_, err = s.Check(method, string(changed))
+			require.ErrorIs(t, err, errSignature)
+		}
+		late := &Signing{Key: s.Key, Skew: time.Second, Now: func() time.Time { return now.Add(2*time.Second + time.Millisecond) }}
+		_, err = late.Check(method, signed)
+		require.ErrorIs(t, err, errExpired)
+	})
+}
+
+// The feed tells exactly how large the file is, before its first byte, whatever stands before it.
+func TestTheSizeOfAFileIsKnownFromTheForm(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		parts := make([]part, rapid.IntRange(0, 4).Draw(t, "fields"))
+		for i := range parts {
+			parts[i] = part{name: "f" + strconv.Itoa(i), value: rapid.String().Draw(t, "value")}
+		}
+		content := rapid.StringN(-1, 100_000, 100_000).Draw(t, "content")
+		body, contentType := formOf(append(parts, part{name: "file", fileName: "a", value: content})...)
+		_, boundary, _ := strings.Cut(contentType, "boundary=")
+		f := formFrom(bytes.NewReader(body), int64(len(body)), boundary)
+		found, err := f.next()
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, int64(len(content)), f.most)
+		got, err := io.ReadAll(f)
+		require.NoError(t, err)
+		require.Equal(t, content, string(got))
+	})
+}
+
+// Whatever comes instead of a form: an error that is an answer, or a file that ends.
+func FuzzForms(f *testing.F) {
+	body, _ := formOf(part{name: "a", value: "b"}, part{name: "file", fileName: "x", value: "content"}, part{name: "path", value: "p"})
+	boundary := string(body[2:62])
+	f.Add(body, boundary)
+	f.Add(body[:len(body)-10], boundary)
+	f.Add([]byte("--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nabc\r\n--x--"), "x")
+	f.Add([]byte("--x\r\n\r\n\r\n--x\r\nfile"), "x")
+	f.Fuzz(func(t *testing.T, body []byte, boundary string) {
+		if boundary == "" || len(boundary) > 70 {
+			return
+		}
+		form := formFrom(bytes.NewReader(body), int64(len(body)), boundary)
+		found, err := form.next()
+		if err == nil && found {
+			var got []byte
+			got, err = io.ReadAll(form)
+			require.LessOrEqual(t, int64(len(got)), form.most+2)
+		}
+		if err != nil {
+			require.Less(t, answerStatus(t, err), 500)
+		}
+	})
+}
+
+func answerStatus(t *testing.T, err error) int {
+	t.Helper()
+	require.Error(t, err)
+	return api.AsError(answerTo(err)).Status
+}
