@@ -12,6 +12,7 @@ import (
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/storage"
 	"github.com/rivergate/rivergate/services/storage/inspect"
+	"github.com/rivergate/rivergate/services/storage/lifecycle"
 	"github.com/rivergate/rivergate/services/storage/seal"
 )
 
@@ -32,7 +33,8 @@ func (n *node) openStorage(ctx context.Context, registry prometheus.Registerer) 
 	o := storage.Options{
 		DB: db, OwnsDB: own, Quota: int64(n.cfg.StorageQuota), MaxFile: int64(n.cfg.StorageMaxFile), Bucket: n.cfg.StorageBucket,
 		PublicURL: n.cfg.PublicURL, Encrypted: n.cfg.StorageSeal == "backend", VectorsMemory: int64(n.cfg.VectorsMemory),
-		Cache: storage.Cache{URL: n.cfg.Cache, OrgBytes: int64(n.cfg.CacheOrg), TotalBytes: int64(n.cfg.CacheBytes)},
+		Cache:  storage.Cache{URL: n.cfg.Cache, OrgBytes: int64(n.cfg.CacheOrg), TotalBytes: int64(n.cfg.CacheBytes)},
+		Policy: lifecycle.Policy{WarmAfterDays: n.cfg.WarmAfterDays, ColdAfterDays: n.cfg.ColdAfterDays}, LifecycleEvery: n.cfg.LifecycleEvery,
 		Rules: inspect.Rules{Reject: n.cfg.StorageTypes == "reject", Blocked: n.cfg.StorageBlocked},
 		Log:   n.log.Named("storage"), Registry: registry,
 	}

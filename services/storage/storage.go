@@ -21,6 +21,7 @@ import (
 	"github.com/rivergate/rivergate/services/storage/files"
 	"github.com/rivergate/rivergate/services/storage/inspect"
 	"github.com/rivergate/rivergate/services/storage/ledger"
+	"github.com/rivergate/rivergate/services/storage/lifecycle"
 	"github.com/rivergate/rivergate/services/storage/models"
 	"github.com/rivergate/rivergate/services/storage/objects"
 	"github.com/rivergate/rivergate/services/storage/seal"
@@ -54,6 +55,9 @@ type Options struct {
 
 	Cache Cache
 
+	Policy         lifecycle.Policy // zero: the package's own default
+	LifecycleEvery time.Duration    // between runs of the policy; 0: the package's own default
+
 	Log      hclog.Logger
 	Registry prometheus.Registerer
 }
@@ -66,12 +70,13 @@ type Cache struct {
 
 // Service is the storage service.
 type Service struct {
-	Ledger  *ledger.Ledger
-	Keys    *seal.Keys // nil: the host does not encrypt
-	Files   *files.Service
-	Vectors *vectors.Vectors
-	Cache   *cache.Cache
-	Models  *models.Models
+	Ledger    *ledger.Ledger
+	Keys      *seal.Keys // nil: the host does not encrypt
+	Files     *files.Service
+	Vectors   *vectors.Vectors
+	Cache     *cache.Cache
+	Models    *models.Models
+	Lifecycle *lifecycle.Lifecycle
 
 	objects objects.Backend
 	closers []func() error // the last one first
@@ -150,6 +155,14 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.Models.Close)
+	s.Lifecycle, err = lifecycle.Open(ctx, lifecycle.Options{
+		DB: o.DB, Ledger: s.Ledger, Objects: o.Objects, Files: s.Files, Policy: o.Policy, Every: o.LifecycleEvery,
+		Log: o.Log.Named("lifecycle"), Registry: o.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.Lifecycle.Close)
 	return nil
 }
 
@@ -159,12 +172,12 @@ func (s *Service) Routes() []api.Route {
 	if s.Keys != nil {
 		keys = s.Keys.Routes()
 	}
-	return slices.Concat(keys, s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
+	return slices.Concat(keys, s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Lifecycle.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
 }
 
 // declared are the routes of a service whose backend can do everything; their handlers are not to be called.
 func declared() []api.Route {
-	return slices.Concat(new(seal.Keys).Routes(), files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(models.Models).Routes(), new(ledger.Ledger).Routes(nil))
+	return slices.Concat(new(seal.Keys).Routes(), files.Declared(), new(vectors.Vectors).Routes(), new(cache.Cache).Routes(), new(lifecycle.Lifecycle).Routes(), new(models.Models).Routes(), new(ledger.Ledger).Routes(nil))
 }
 
 // Close ends what the parts do on their own.

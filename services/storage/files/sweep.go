@@ -58,7 +58,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 
 // sweepExpired deletes files whose time is over.
 func (s *Service) sweepExpired(ctx context.Context) (cleared int, err error) {
-	files, err := s.ledger.Expired(ctx, sweepBatch)
+	files, err := s.ledger.Expired(ctx, 0, sweepBatch)
 	for _, file := range files {
 		gone, failed := s.ledger.DeleteVersion(ctx, file)
 		switch {

@@ -66,17 +66,18 @@ func (l *Ledger) SetDataSource(ctx context.Context, org uint64, id, dataSource i
 	}))
 }
 
-// Expired returns files whose time has come, at most limit, the oldest first. Delete each with DeleteVersion.
-func (l *Ledger) Expired(ctx context.Context, limit int) ([]File, error) {
-	list, err := files(ctx, l.db.Reader(), "expires > 0 AND expires <= ? ORDER BY expires LIMIT ?", micros(l.now()), limit)
+// Expired returns files of an org (0: of all) whose time has come, at most limit, the oldest first. Delete each with DeleteVersion.
+func (l *Ledger) Expired(ctx context.Context, org uint64, limit int) ([]File, error) {
+	list, err := files(ctx, l.db.Reader(), "expires > 0 AND expires <= ? AND (? = 0 OR org = ?) ORDER BY expires LIMIT ?",
+		micros(l.now()), int64(org), int64(org), limit)
 	return list, wrap("expired files", err)
 }
 
-// Idle returns files of a tier that nobody has read since before, at most limit, those longest unread first. after is the last file
-// of the answer before; an empty one at the start.
-func (l *Ledger) Idle(ctx context.Context, tier protocol.Tier, before time.Time, after File, limit int) ([]File, error) {
-	list, err := files(ctx, l.db.Reader(), "tier = ? AND accessed < ? AND (accessed, id) > (?, ?) ORDER BY accessed, id LIMIT ?",
-		string(tier), micros(before), micros(after.Accessed), after.ID, limit)
+// Idle returns files of an org (0: of all) in a tier that nobody has read since before, at most limit, those longest unread first. after
+// is the last file of the answer before; an empty one at the start.
+func (l *Ledger) Idle(ctx context.Context, org uint64, tier protocol.Tier, before time.Time, after File, limit int) ([]File, error) {
+	list, err := files(ctx, l.db.Reader(), "tier = ? AND accessed < ? AND (accessed, id) > (?, ?) AND (? = 0 OR org = ?) ORDER BY accessed, id LIMIT ?",
+		string(tier), micros(before), micros(after.Accessed), after.ID, int64(org), int64(org), limit)
 	return list, wrap("idle files", err)
 }
 

@@ -375,7 +375,7 @@ func TestExpiredAndIdleFiles(t *testing.T) {
 			all = append(all, f)
 		}
 		r.pass(2*time.Hour + time.Minute)
-		expired, err := r.Expired(ctx, 10)
+		expired, err := r.Expired(ctx, 0, 10)
 		require.NoError(r, err)
 		require.Equal(r, all[1:3], expired)
 
@@ -385,7 +385,7 @@ func TestExpiredAndIdleFiles(t *testing.T) {
 		require.Eventually(r, func() bool { return r.must(r.ByID(ctx, 1, all[3].ID)).Accessed.After(all[3].Accessed) }, time.Minute, time.Millisecond)
 		var idle []ledger.File
 		for after := (ledger.File{}); ; {
-			page, err := r.Idle(ctx, protocol.TierHot, r.now().Add(-time.Hour), after, 2)
+			page, err := r.Idle(ctx, 0, protocol.TierHot, r.now().Add(-time.Hour), after, 2)
 			require.NoError(r, err)
 			if len(page) == 0 {
 				break
