@@ -13,8 +13,7 @@ type jsonHeader struct {
 	head    []byte
 	found   []string
 	partly  bool
-	rest    bool // the head is as large as it gets
-	waiting int  // bytes that are to come before it is worth looking again
+	waiting int // bytes that are to come before it is worth looking again
 }
 
 func (h *jsonHeader) feed(p []byte, ended bool) (settled bool, err error) {
