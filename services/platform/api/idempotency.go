@@ -88,6 +88,12 @@ type keptAnswer struct {
 	answer      []byte
 }
 
+func (k *keptAnswer) send(c *fiber.Ctx) {
+	c.Response().SetStatusCode(k.status)
+	c.Response().Header.SetContentType(k.contentType)
+	c.Response().SetBody(k.answer)
+}
+
 // NewAnswers keeps answers for ttl.
 func NewAnswers(ttl time.Duration) *Answers {
 	return &Answers{ttl: ttl, kept: map[[16]byte]*keptAnswer{}}
@@ -113,9 +119,7 @@ func (a *Answers) Keep(route string, limit int64, next fiber.Handler) fiber.Hand
 			return err
 		}
 		if first != nil {
-			c.Response().SetStatusCode(first.status)
-			c.Response().Header.SetContentType(first.contentType)
-			c.Response().SetBody(first.answer)
+			first.send(c)
 			return nil
 		}
 		kept := false
@@ -132,6 +136,100 @@ func (a *Answers) Keep(route string, limit int64, next fiber.Handler) fiber.Hand
 			kept = true
 		}
 		return nil
+	}
+}
+
+// Promise is an Idempotency-Key of a request whose body is a stream: what body it was is known only when all of it was read.
+type Promise struct {
+	first  *keptAnswer // of an earlier request with the key; nil: this is the first
+	digest [16]byte
+	set    bool
+}
+
+type promiseKey struct{}
+
+// PromiseOf returns the promise of this request; nil: the client sent no key.
+func PromiseOf(c *fiber.Ctx) *Promise {
+	p, _ := c.Context().UserValue(promiseKey{}).(*Promise)
+	return p
+}
+
+// Repeats: there was a request with the key before. The handler reads the body and calls Repeat.
+func (p *Promise) Repeats() bool { return p != nil && p.first != nil }
+
+// Is says what the body was of a request that has succeeded.
+func (p *Promise) Is(digest [16]byte) {
+	if p != nil {
+		p.digest, p.set = digest, true
+	}
+}
+
+// Repeat gives the first answer again, when the body is the first one's: else 422.
+func (p *Promise) Repeat(c *fiber.Ctx, digest [16]byte) error {
+	if p.first.body != digest {
+		return ErrOtherBody()
+	}
+	p.first.send(c)
+	return nil
+}
+
+// KeepStream is Keep for a handler that reads its body as a stream: see PromiseOf.
+func (a *Answers) KeepStream(route string, next fiber.Handler) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		key, ok, err := IdempotencyKey(c, CallerOf(c).OrgID, route)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return next(c)
+		}
+		p := &Promise{}
+		if p.first, err = a.claim(key); err != nil {
+			return err
+		}
+		c.Context().SetUserValue(promiseKey{}, p)
+		if p.first != nil {
+			return next(c)
+		}
+		kept := false
+		defer func() {
+			if !kept {
+				a.forget(key)
+			}
+		}()
+		if err := next(c); err != nil {
+			return err
+		}
+		if status := c.Response().StatusCode(); status < 300 && p.set {
+			a.setBody(key, p.digest)
+			a.finish(key, status, string(c.Response().Header.ContentType()), bytes.Clone(c.Response().Body()))
+			kept = true
+		}
+		return nil
+	}
+}
+
+// claim begins a request whose body is not known yet.
+func (a *Answers) claim(key [16]byte) (*keptAnswer, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dropOld()
+	first := a.kept[key]
+	if first != nil && !first.done {
+		return nil, ErrStillRunning()
+	}
+	if first == nil {
+		a.kept[key] = &keptAnswer{at: time.Now()}
+		a.order = append(a.order, key)
+	}
+	return first, nil
+}
+
+func (a *Answers) setBody(key, body [16]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if kept := a.kept[key]; kept != nil {
+		kept.body = body
 	}
 }
 

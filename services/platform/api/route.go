@@ -32,6 +32,8 @@ type Route struct {
 	Public bool
 	// KeepsAnswers: the handler itself keeps the promise of Idempotency-Key. Otherwise Mount does, for POST.
 	KeepsAnswers bool
+	// Streams: the handler reads its body as a stream, and keeps the promise with what PromiseOf gives it.
+	Streams bool
 	// KeptBody is how large the body of a POST with Idempotency-Key may be, since Mount then has all of it in memory; 0: 1 MiB.
 	KeptBody int64
 	// Wrap goes around everything else that Mount puts around the handler; nil: nothing.
@@ -82,7 +84,11 @@ func Mount(router fiber.Router, routes []Route, gate *Gate, answers *Answers) {
 	for _, r := range routes {
 		handler := r.Handler
 		if r.Method == fiber.MethodPost && !r.KeepsAnswers && !r.Public {
-			handler = answers.Keep(r.ID, r.KeptBody, handler)
+			if r.Streams {
+				handler = answers.KeepStream(r.ID, handler)
+			} else {
+				handler = answers.Keep(r.ID, r.KeptBody, handler)
+			}
 		}
 		if !r.Public {
 			inner := handler

@@ -2,11 +2,15 @@ package files
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -178,6 +182,24 @@ func (f *form) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return 0, f.ended
+}
+
+// digest tells forms apart: by their fields, and by the name, type and hash of their file. A client's boundary is another one each time.
+func (f *form) digest(sha256 string) [16]byte {
+	parts := [][]byte{[]byte(f.fileName), []byte(f.part.Header.Get(fiber.HeaderContentType)), []byte(sha256)}
+	for _, name := range slices.Sorted(maps.Keys(f.fields)) {
+		parts = append(parts, []byte(name), []byte(f.fields[name]))
+	}
+	return api.Digest(parts...)
+}
+
+// repeat reads the form of a request that was answered before, and answers it again.
+func (f *form) repeat(c *fiber.Ctx, promise *api.Promise) error {
+	sum := sha256.New()
+	if _, err := io.CopyBuffer(sum, f, make([]byte, bodyBuffer)); err != nil {
+		return err
+	}
+	return promise.Repeat(c, f.digest(hex.EncodeToString(sum.Sum(nil))))
 }
 
 // formError: what the connection said is an answer already; the rest is not a form.

@@ -121,7 +121,7 @@ func (s *Service) fileRoutes() []api.Route {
 		{
 			Method: http.MethodPost, Path: prefix + "/upload", ID: "uploadFile", Tag: tagFiles,
 			Summary: "Upload a file", About: "Streams: a file may be larger than the host's memory. Fields may stand before the file or behind it.",
-			Params: checksumHeaders{}, Form: uploadForm{}, KeepsAnswers: true,
+			Params: checksumHeaders{}, Form: uploadForm{}, Streams: true,
 			Answers: []api.Answer{{Status: http.StatusCreated, Body: api.Envelope[Uploaded]{}}}, Errors: writeErrors, Handler: s.upload,
 		},
 		{
@@ -174,7 +174,7 @@ func (s *Service) internalRoutes() []api.Route {
 	return []api.Route{
 		{
 			Method: http.MethodPost, Path: internalPath, ID: "putInternalFile", Tag: tagInternal,
-			Summary: "Keep a file for another service", About: "The fields stand before the file.", Params: writeHeaders{}, Form: internalForm{}, KeepsAnswers: true,
+			Summary: "Keep a file for another service", About: "The fields stand before the file.", Params: writeHeaders{}, Form: internalForm{}, Streams: true,
 			Answers: []api.Answer{{Status: http.StatusCreated, Body: api.Envelope[InternalFile]{}}},
 			Errors:  slices.Concat(writeErrors, []int{http.StatusForbidden, http.StatusPreconditionFailed}), Handler: s.putInternal,
 		},

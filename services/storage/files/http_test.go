@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/platform/database/databasetest"
 	"github.com/rivergate/rivergate/services/storage/storagetest"
@@ -235,12 +236,14 @@ func TestFilesPastTheirTimeAreCleared(t *testing.T) {
 func TestOfManyWritersWithAConditionOneWins(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		r := newRig(t, db)
+		round := 0
 		race := func(headers []string, fields ...part) (statuses []int) {
+			round++ // an ETag is of the content: what a round writes is not what the one before wrote
 			var wait sync.WaitGroup
 			got := make([]int, 8)
 			for i := range got {
 				wait.Go(func() {
-					got[i] = r.form(internal, headers, append(fields, part{name: "file", fileName: "a", value: fmt.Sprint(i)})...).status
+					got[i] = r.form(internal, headers, append(fields, part{name: "file", fileName: "a", value: fmt.Sprint(round, i)})...).status
 				})
 			}
 			wait.Wait()
@@ -253,7 +256,7 @@ func TestOfManyWritersWithAConditionOneWins(t *testing.T) {
 		require.Equal(t, []int{201, 412, 412, 412, 412, 412, 412, 412}, race([]string{"If-Match", etag}, name, part{name: "overwrite", value: "true"}))
 		require.Equal(t, []int{201, 409, 409, 409, 409, 409, 409, 409}, race(nil, part{name: "object_name", value: "y"}))
 		require.Equal(t, []int{201, 201, 201, 201, 201, 201, 201, 201}, race(nil, name, part{name: "overwrite", value: "true"}))
-		require.Equal(t, int64(2), r.usage().UsedBytes)
+		require.Equal(t, int64(2*len("1 1")), r.usage().UsedBytes)
 		require.NoError(t, r.service.Sweep(t.Context()))
 		require.Len(t, r.dir.Keys(), 2)
 		r.reconciled()
@@ -341,4 +344,23 @@ func TestAnObjectThatMovesWhileItIsReadIsRead(t *testing.T) {
 	a := r.get(internal + "/" + name)
 	require.Equal(t, "newer", string(a.body))
 	require.Equal(t, `"`+hexSum("newer")+`"`, a.header.Get("ETag"))
+}
+
+func TestAnUploadWithAKeyIsTakenOnce(t *testing.T) {
+	r := newRig(t, sqlite(t))
+	file := part{name: "file", fileName: "a.txt", value: "abc"}
+	key := []string{api.HeaderIdempotencyKey, "k"}
+	first := r.form(uploadPath, key, part{name: "path", value: "x"}, file)
+	require.Equal(t, 201, first.status)
+	again := r.form(uploadPath, key, part{name: "path", value: "x"}, file)
+	require.Equal(t, 201, again.status)
+	require.Equal(t, string(first.body), string(again.body))
+	r.form(uploadPath, key, part{name: "path", value: "y"}, file).refused(422)
+	r.form(uploadPath, key, part{name: "path", value: "x"}, part{name: "file", fileName: "a.txt", value: "abd"}).refused(422)
+	r.form(uploadPath, []string{api.HeaderIdempotencyKey, "l"}, part{name: "path", value: ".."}, file).refused(400)
+	data[Uploaded](r.form(uploadPath, []string{api.HeaderIdempotencyKey, "l"}, file), 201) // what was refused did nothing
+	in := r.form(internalPath, key, part{name: "object_name", value: "x"}, file)
+	require.Equal(t, string(in.body), string(r.form(internalPath, key, part{name: "object_name", value: "x"}, file).body), "no 409")
+	require.Len(t, r.dir.Keys(), 3)
+	require.Equal(t, int64(9), r.usage().UsedBytes)
 }

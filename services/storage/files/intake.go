@@ -25,6 +25,7 @@ type intake struct {
 	count   int       // parts in the database
 	parts   []protocol.Part
 	oldTail int64 // the hold of the tail in the database
+	begun   bool  // the backend's upload, and the database does not know of it
 }
 
 // receive takes in what body has, as far as the upload goes. verify is called behind the last byte and before anything of body counts;
@@ -33,6 +34,11 @@ func (s *Service) receive(ctx context.Context, u *partial, body io.Reader, verif
 	ctx, watch := watched(ctx, idleLimit)
 	defer watch.stop()
 	in := &intake{s: s, u: u, safe: u.received, oldTail: u.tailHold}
+	defer func() {
+		if in.begun {
+			s.abortBackend(context.WithoutCancel(ctx), u)
+		}
+	}()
 	if err := in.load(ctx); err != nil {
 		return err
 	}
@@ -134,6 +140,7 @@ func (in *intake) streamPart(ctx context.Context, body io.Reader) (ended, err er
 		if err := in.s.beginBackend(ctx, u); err != nil {
 			return nil, err
 		}
+		in.begun = true
 	}
 	most := max(mostPart, in.s.partFloor(u.size))
 	if in.s.abilities.MaxPart > 0 { // half: sealed parts are larger
@@ -296,7 +303,7 @@ func (in *intake) keep(ctx context.Context) (err error) {
 	if err := s.store.advance(ctx, u, in.safe, in.parts); err != nil {
 		return err
 	}
-	in.safe, in.count, in.parts = u.received, in.count+len(in.parts), nil
+	in.safe, in.count, in.parts, in.begun = u.received, in.count+len(in.parts), nil, false
 	s.dropTail(ctx, u.file.Org, in.oldTail)
 	in.oldTail = u.tailHold
 	return nil

@@ -25,6 +25,10 @@ func (s *Service) putInternal(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	promise := api.PromiseOf(c)
+	if promise.Repeats() {
+		return f.repeat(c, promise)
+	}
 	sums, err := formChecksums(c, f)
 	if err != nil {
 		return err
@@ -56,6 +60,7 @@ func (s *Service) putInternal(c *fiber.Ctx) error {
 	if err != nil {
 		return s.lostRace(c, err)
 	}
+	promise.Is(f.digest(file.SHA256))
 	return api.Success(c, http.StatusCreated, InternalFile{
 		ObjectName: file.ObjectName, Size: file.Size, ContentType: file.ContentType, ETag: etagOf(file.SHA256), SHA256: file.SHA256,
 		S3URI: s.s3URI(file), ExpiresAt: orNull(file.Expires), StorageFileID: file.ID,

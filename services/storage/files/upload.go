@@ -26,6 +26,10 @@ func (s *Service) upload(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	promise := api.PromiseOf(c)
+	if promise.Repeats() {
+		return f.repeat(c, promise)
+	}
 	sums, err := formChecksums(c, f)
 	if err != nil {
 		return err
@@ -50,6 +54,7 @@ func (s *Service) upload(c *fiber.Ctx) error {
 	if err != nil {
 		return answerTo(err)
 	}
+	promise.Is(f.digest(file.SHA256))
 	return api.Success(c, http.StatusCreated, s.uploaded(file), "File uploaded")
 }
 
