@@ -131,9 +131,7 @@ func (h *hostile) List(context.Context, *pluginv1.ListRequest) (*pluginv1.ListRe
 func (h *hostile) dial(t *testing.T) *client {
 	t.Helper()
 	conn, _ := dial(t, func(s *grpc.Server) { pluginv1.RegisterStorageServer(s, h) })
-	c := newClient(conn, protocol.Version2)
-	c.wait = patience{answer: 200 * time.Millisecond, progress: 200 * time.Millisecond, work: 200 * time.Millisecond}
-	return c
+	return newClient(conn, protocol.Version2)
 }
 
 func TestAGetThatBreaksTheProtocolIsFoundOut(t *testing.T) {
@@ -188,6 +186,7 @@ func TestWhoMovesNoByteIsStuck(t *testing.T) {
 		return wait(s.Context())
 	}}
 	c := h.dial(t)
+	c.wait = patience{answer: 200 * time.Millisecond, progress: 200 * time.Millisecond, work: 200 * time.Millisecond}
 	for _, size := range []int{1, 64 << 20} { // one that fits into the window, and waits for its answer; one that does not
 		_, err := c.Put(t.Context(), "i", protocol.Put{Key: "k", Size: -1}, bytes.NewReader(make([]byte, size)))
 		require.ErrorIs(t, err, ErrStalled)
@@ -202,8 +201,10 @@ func TestWhoMovesNoByteIsStuck(t *testing.T) {
 		<-over
 		return nil
 	}
+	c.wait.progress = time.Minute // for the first frame, on a busy machine
 	_, body, err := c.Get(t.Context(), "i", "k", protocol.Whole())
 	require.NoError(t, err)
+	body.(*downloading).watch.after = 200 * time.Millisecond
 	_, err = io.ReadAll(body)
 	require.ErrorIs(t, err, ErrStalled)
 	require.NoError(t, body.Close())

@@ -36,22 +36,19 @@ func (l *Local) Open(_ context.Context, env sdk.Env) error {
 	} {
 		opened, err := openTier(t.tier, t.path)
 		if err != nil {
-			l.release()
-			return sdk.FieldError(t.field, fmt.Errorf("%s: %w", t.path, err))
+			return sdk.FieldError(t.field, errors.Join(fmt.Errorf("%s: %w", t.path, err), l.release()))
 		}
 		for _, before := range l.tiers {
 			if before.same(opened) {
-				opened.close()
-				l.release()
-				return sdk.FieldError(t.field, fmt.Errorf("%s is the folder of the tier %s too: each tier needs one of its own", t.path, before.tier))
+				err := fmt.Errorf("%s is the folder of the tier %s too: each tier needs one of its own", t.path, before.tier)
+				return sdk.FieldError(t.field, errors.Join(err, opened.close(), l.release()))
 			}
 		}
 		l.tiers = append(l.tiers, opened)
 	}
 	var err error
 	if l.locks, err = openLocks(l.tiers[0].root); err != nil {
-		l.release()
-		return sdk.FieldError("path", err)
+		return sdk.FieldError("path", errors.Join(err, l.release()))
 	}
 	for _, t := range l.tiers {
 		swept, err := t.sweep()

@@ -40,8 +40,7 @@ func openTier(t sdk.Tier, at string) (*tier, error) {
 	}
 	opened := &tier{tier: t, path: at, root: root}
 	if err := opened.makeTemp(); err != nil {
-		opened.close()
-		return nil, err
+		return nil, errors.Join(err, opened.close())
 	}
 	return opened, nil
 }

@@ -38,17 +38,18 @@ func (b *bucket) failure(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	class, hint := b.judge(err)
+	hint, class := b.judge(err)
 	if hint != "" {
 		hint = "; " + hint
 	}
 	return &fault{text: fmt.Sprintf("%s: S3 at %s, bucket %s: %s%s", doing, b.address, b.name, b.words(err), hint), class: class, cause: err}
 }
 
-func (b *bucket) judge(err error) (class error, hint string) {
+// judge is what to set, and the class of the error; nil: none.
+func (b *bucket) judge(err error) (hint string, class error) {
 	for _, known := range []error{sdk.ErrNotFound, sdk.ErrRange, sdk.ErrSize, sdk.ErrKey, sdk.ErrUnsupported, sdk.ErrChecksum, context.Canceled} {
 		if errors.Is(err, known) {
-			return known, ""
+			return "", known
 		}
 	}
 	var answer minio.ErrorResponse
@@ -61,55 +62,55 @@ func (b *bucket) judge(err error) (class error, hint string) {
 	var network net.Error
 	switch code {
 	case "NoSuchKey", "NotFound", "NoSuchUpload", "InvalidPart", "InvalidPartOrder":
-		return sdk.ErrNotFound, ""
+		return "", sdk.ErrNotFound
 	case "PreconditionFailed", "ConditionalRequestConflict":
-		return sdk.ErrPrecondition, ""
+		return "", sdk.ErrPrecondition
 	case "InvalidRange":
-		return sdk.ErrRange, ""
+		return "", sdk.ErrRange
 	case "KeyTooLongError", "XMinioInvalidObjectName", "InvalidObjectName", "XMinioParentIsObject", "ObjectParentIsFile", "ExistingObjectIsDirectory", "XMinioObjectExistsAsDirectory", "DirectoryObjectContainsData":
-		return sdk.ErrKey, ""
+		return "", sdk.ErrKey
 	case "BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest":
-		return sdk.ErrChecksum, ""
+		return "", sdk.ErrChecksum
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity":
-		return sdk.ErrFull, ""
+		return "", sdk.ErrFull
 	case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "InvalidSecurity", "CredentialsNotSupported":
 		b.login.Expire() // what can be fetched again is
-		return nil, "check " + b.loginBy
+		return "check " + b.loginBy, nil
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden":
 		b.login.Expire()
-		return nil, "the owner of " + b.loginBy + " needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on the bucket, with ENCRYPTION=kms also kms:GenerateDataKey and kms:Decrypt"
+		return "the owner of " + b.loginBy + " needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on the bucket, with ENCRYPTION=kms also kms:GenerateDataKey and kms:Decrypt", nil
 	case "NoSuchBucket":
-		return nil, "create the bucket, set CREATE_BUCKET=true, or mend BUCKET"
+		return "create the bucket, set CREATE_BUCKET=true, or mend BUCKET", nil
 	case "AuthorizationHeaderMalformed", "InvalidRegion", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
-		return nil, "the bucket is in another region: mend REGION, or URL"
+		return "the bucket is in another region: mend REGION, or URL", nil
 	case "RequestTimeTooSkewed":
-		return nil, "the clock of this machine is wrong"
+		return "the clock of this machine is wrong", nil
 	case "InvalidStorageClass":
-		return nil, "mend HOT_CLASS, WARM_CLASS or COLD_CLASS"
+		return "mend HOT_CLASS, WARM_CLASS or COLD_CLASS", nil
 	case "InvalidObjectState":
-		return nil, "the object is in a class that cannot be read at once; choose another COLD_CLASS"
+		return "the object is in a class that cannot be read at once; choose another COLD_CLASS", nil
 	case "NotImplemented":
-		return sdk.ErrUnsupported, ""
+		return "", sdk.ErrUnsupported
 	case "SlowDown", "ServiceUnavailable", "Busy", "TooManyRequests", "RequestLimitExceeded", "XMinioServerNotInitialized", "RequestTimeout":
-		return sdk.ErrUnavailable, "the server is busy"
+		return "the server is busy", sdk.ErrUnavailable
 	}
 	switch {
 	case errors.Is(err, errNotEncrypted):
-		return nil, ""
+		return "", nil
 	case code != "" && answer.StatusCode == http.StatusPreconditionFailed:
-		return sdk.ErrPrecondition, ""
+		return "", sdk.ErrPrecondition
 	case code != "" && answer.StatusCode == http.StatusInsufficientStorage:
-		return sdk.ErrFull, ""
+		return "", sdk.ErrFull
 	case code != "" && (answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode >= http.StatusInternalServerError):
-		return sdk.ErrUnavailable, ""
+		return "", sdk.ErrUnavailable
 	case code != "":
-		return nil, ""
+		return "", nil
 	case errors.As(err, &authority), errors.As(err, &certificate):
-		return nil, "set CA_FILE to the authority of the server's certificate"
+		return "set CA_FILE to the authority of the server's certificate", nil
 	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
-		return sdk.ErrUnavailable, "check URL and the way to it"
+		return "check URL and the way to it", sdk.ErrUnavailable
 	}
-	return nil, ""
+	return "", nil
 }
 
 // words is what an error says, in one line of bounded length and without secrets.
