@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"container/heap"
 	"context"
 	"fmt"
 	"sync"
@@ -36,6 +37,7 @@ type shelf struct {
 	entries map[*Entry]struct{}
 	tags    map[string]map[*Entry]struct{}
 	weight  int64
+	ends    ends // entries by expiry, and some that are gone
 }
 
 // clock gives otter our time, and no ticks: we sweep, in one goroutine for all orgs.
@@ -152,18 +154,20 @@ func (m *memory) largest(s *shelf, more int64) *shelf {
 	return found
 }
 
-// free takes entries out until that many bytes are free, first what would go next; never that of the key, which is about to be
-// replaced. It tells how many that were still good.
+// free takes entries out until that many bytes are free: what has expired, then what would go next; never that of the key, which is
+// about to be replaced. It tells how many that were still good.
 func (s *shelf) free(bytes int64, but string, now time.Time) (evicted int) {
 	if bytes <= 0 {
 		return 0
 	}
 	had := s.size().Bytes
-	s.cache.CleanUp() // what has expired
+	for _, key := range s.expired(now) { // otter lets them go up to a second late, and does not show them meanwhile
+		s.dropExpired(key)
+	}
+	s.cache.CleanUp()
 	if bytes -= had - s.size().Bytes; bytes <= 0 {
 		return 0
 	}
-	had = s.size().Bytes
 	var victims []string
 	gain := int64(0)
 	for e := range s.cache.Coldest() {
@@ -181,15 +185,12 @@ func (s *shelf) free(bytes int64, but string, now time.Time) (evicted int) {
 		}
 	}
 	s.cache.CleanUp()
-	if had-s.size().Bytes >= bytes {
-		return evicted
-	}
-	// Otter takes out what has expired up to a second late, and does not show it meanwhile.
-	for _, e := range s.expired(now) {
-		s.cache.Invalidate(e.Key)
-	}
-	s.cache.CleanUp()
 	return evicted
+}
+
+// dropExpired takes the entry of a key out, if it has expired.
+func (s *shelf) dropExpired(key string) {
+	s.cache.Compute(key, func(now *Entry, _ bool) (*Entry, otter.ComputeOp) { return now, otter.CancelOp }) // which is what that does
 }
 
 func (m *memory) remove(_ context.Context, org uint64, key string, now time.Time) (bool, error) {
@@ -235,11 +236,14 @@ func (m *memory) total(context.Context) (all size, err error) {
 	return all, nil
 }
 
-func (m *memory) sweep(ctx context.Context, _ time.Time) error {
+func (m *memory) sweep(ctx context.Context, now time.Time) error {
 	m.shelves.Range(func(org, v any) bool {
 		s := v.(*shelf)
 		m.writing.Lock()
 		defer m.writing.Unlock()
+		for _, key := range s.expired(now) {
+			s.dropExpired(key)
+		}
 		s.cache.CleanUp()
 		if s.size().Entries == 0 {
 			s.cache.StopAllGoroutines()
@@ -276,6 +280,15 @@ func (s *shelf) added(e *Entry) {
 	}
 	s.weight += e.weight()
 	s.bytes.Add(e.weight())
+	if len(s.ends) > 2*len(s.entries)+64 { // more than half are gone
+		s.ends = s.ends[:0:0]
+		for there := range s.entries {
+			s.ends = append(s.ends, end{there.Expires, there.Key})
+		}
+		heap.Init(&s.ends)
+	} else {
+		heap.Push(&s.ends, end{e.Expires, e.Key})
+	}
 }
 
 func (s *shelf) removed(e *Entry) {
@@ -309,13 +322,34 @@ func (s *shelf) tagged(tag string) (list []*Entry) {
 	return list
 }
 
-func (s *shelf) expired(now time.Time) (list []*Entry) {
+// expired returns keys of which an entry has expired, each once for each such entry. The entry may be gone or replaced by now.
+func (s *shelf) expired(now time.Time) (keys []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for e := range s.entries {
-		if !now.Before(e.Expires) {
-			list = append(list, e)
-		}
+	for len(s.ends) > 0 && !now.Before(s.ends[0].at) {
+		keys = append(keys, heap.Pop(&s.ends).(end).key)
 	}
-	return list
+	return keys
+}
+
+// end is when an entry expires. It does not hold the entry, whose memory is free once it is gone.
+type end struct {
+	at  time.Time
+	key string
+}
+
+// ends is a heap: what expires first comes first.
+type ends []end
+
+func (h ends) Len() int           { return len(h) }
+func (h ends) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h ends) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *ends) Push(e any)        { *h = append(*h, e.(end)) }
+
+func (h *ends) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = end{}
+	*h = (*h)[:last]
+	return e
 }
