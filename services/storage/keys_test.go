@@ -76,3 +76,20 @@ func TestAnOrgWhoseKeyIsDeletedReads410(t *testing.T) {
 		r.reconciled()
 	})
 }
+
+func TestAHostThatDoesNotEncryptSaysThatThereAreNoKeys(t *testing.T) {
+	r := newRig(t, openSQLite(t))
+	for _, route := range new(seal.Keys).Routes() {
+		require.Contains(t, route.Errors, http.StatusConflict)
+	}
+	plain, err := New(t.Context(), Options{DB: r.db, Objects: r.dir, Log: hclog.NewNullLogger(), Registry: prometheus.NewRegistry()})
+	require.NoError(t, err)
+	require.NoError(t, r.service.Close())
+	r.service = plain
+	r.serve()
+	for _, ask := range [][2]string{{http.MethodPost, "storage/rotate-key"}, {http.MethodPost, "orgs/7/key"}, {http.MethodDelete, "orgs/7/key"}} {
+		status, failure := r.ask(ask[0], internal+ask[1], nil, "")
+		require.Equal(t, 409, status, ask)
+		require.Contains(t, failure["message"], "RIVERGATE_STORAGE_ENCRYPTION")
+	}
+}

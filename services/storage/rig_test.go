@@ -10,6 +10,7 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +53,14 @@ type rig struct {
 	compiler *jsonschema.Compiler
 }
 
+func openSQLite(t *testing.T) *database.DB {
+	t.Helper()
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "a.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
 func newRig(t *testing.T, db *database.DB) *rig {
 	t.Helper()
 	master, err := seal.NewMaster()
@@ -59,6 +68,14 @@ func newRig(t *testing.T, db *database.DB) *rig {
 	r := &rig{t: t, db: db, dir: storagetest.NewDir(t.TempDir()), rotated: []seal.Master{master}, org: "7"}
 	r.service = r.open()
 	t.Cleanup(func() { require.NoError(t, r.service.Close()) })
+	r.serve()
+	return r
+}
+
+// serve puts the service on a listener of its own.
+func (r *rig) serve() {
+	t := r.t
+	t.Helper()
 	routes := r.service.Routes()
 	text, err := api.Document(api.Info{Title: "t", Version: "1"}, routes)
 	require.NoError(t, err)
@@ -102,7 +119,6 @@ func newRig(t *testing.T, db *database.DB) *rig {
 		require.NoError(t, server.ShutdownWithContext(ctx))
 		require.NoError(t, <-served)
 	})
-	return r
 }
 
 func (r *rig) master() ([]seal.Master, error) { return r.rotated, nil }

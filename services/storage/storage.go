@@ -168,11 +168,7 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 
 // Routes declares everything that the service answers.
 func (s *Service) Routes() []api.Route {
-	var keys []api.Route
-	if s.Keys != nil {
-		keys = s.Keys.Routes()
-	}
-	return slices.Concat(keys, s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Lifecycle.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
+	return slices.Concat(s.Keys.Routes(), s.Files.Routes(), s.Vectors.Routes(), s.Cache.Routes(), s.Lifecycle.Routes(), s.Models.Routes(), s.Ledger.Routes(s.objects))
 }
 
 // declared are the routes of a service whose backend can do everything; their handlers are not to be called.

@@ -35,25 +35,34 @@ type OrgKeyMade struct {
 	KeyID string `json:"key_id" required:"true"`
 }
 
-// Routes are those of whoever operates the host. No key is ever in an answer.
+// Routes are those of whoever operates the host. No key is ever in an answer. Where the host does not encrypt, k is nil: 409.
 func (k *Keys) Routes() []api.Route {
 	return []api.Route{
 		{
 			Method: http.MethodPost, Path: "/internal/storage/rotate-key", ID: "rotateMasterKey", Tag: tagKeys, Summary: "Wrap the organisations' keys with the new master key",
 			About: "The new one is RIVERGATE_MASTER_KEY, or what its file holds by now, with the present one in RIVERGATE_MASTER_KEY_PREVIOUS; a host that was given none makes a new one. " +
 				"Files are not touched.",
-			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Rotated]{}}}, Errors: []int{http.StatusConflict}, Handler: k.rotateMaster,
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Rotated]{}}}, Errors: []int{http.StatusConflict}, Handler: k.encrypts((*Keys).rotateMaster),
 		},
 		{
 			Method: http.MethodPost, Path: "/internal/orgs/{org}/key", ID: "rotateOrgKey", Tag: tagKeys, Summary: "Give an organisation a new key",
 			About: "For what it stores from now on; what is stored can be read as before.", Params: orgParam{},
-			Answers: []api.Answer{{Status: http.StatusCreated, Body: api.Envelope[OrgKeyMade]{}}}, Errors: []int{http.StatusConflict}, Handler: k.newOrgKey,
+			Answers: []api.Answer{{Status: http.StatusCreated, Body: api.Envelope[OrgKeyMade]{}}}, Errors: []int{http.StatusConflict}, Handler: k.encrypts((*Keys).newOrgKey),
 		},
 		{
 			Method: http.MethodDelete, Path: "/internal/orgs/{org}/key", ID: "deleteOrgKeys", Tag: tagKeys, Summary: "Make everything that an organisation stores unreadable",
 			About: "For ever, for everybody, on every host within seconds. Its files stay in the books until they are deleted; reading them answers 410.", Params: orgParam{},
-			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[OrgKeysDeleted]{}}}, Handler: k.deleteOrgKeys,
+			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[OrgKeysDeleted]{}}}, Errors: []int{http.StatusConflict}, Handler: k.encrypts((*Keys).deleteOrgKeys),
 		},
+	}
+}
+
+func (k *Keys) encrypts(handler func(*Keys, *fiber.Ctx) error) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if k == nil {
+			return api.Conflict("This host does not encrypt what it stores, so there are no keys: RIVERGATE_STORAGE_ENCRYPTION=host changes that")
+		}
+		return handler(k, c)
 	}
 }
 
