@@ -41,12 +41,13 @@ func s3Backend(t *testing.T) map[string]string {
 	require.NoError(t, err)
 	secret, _ := at.User.Password()
 	return map[string]string{
-		"RIVERGATE_STORAGE":            "s3",
-		"PLUGIN_STORAGE_S3_URL":        "http://" + at.Host,
-		"PLUGIN_STORAGE_S3_REGION":     "us-east-1",
-		"PLUGIN_STORAGE_S3_BUCKET":     "walk-" + strconv.FormatInt(time.Now().UnixNano(), 36),
-		"PLUGIN_STORAGE_S3_CREATE":     "true",
-		"PLUGIN_STORAGE_S3_ACCESS_KEY": at.User.Username(),
+		"RIVERGATE_STORAGE":               "s3",
+		"PLUGIN_STORAGE_S3_URL":           "http://" + at.Host,
+		"PLUGIN_STORAGE_S3_REGION":        "us-east-1",
+		"PLUGIN_STORAGE_S3_BUCKET":        "walk-" + strconv.FormatInt(time.Now().UnixNano(), 36),
+		"PLUGIN_STORAGE_S3_CREATE_BUCKET": "true",
+		"PLUGIN_STORAGE_S3_ACCESS_KEY":    at.User.Username(),
+		"PLUGIN_STORAGE_S3_WARM_CLASS":    "STANDARD_IA", "PLUGIN_STORAGE_S3_COLD_CLASS": "GLACIER_IR",
 		"PLUGIN_STORAGE_S3_SECRET_KEY": secret,
 	}
 }

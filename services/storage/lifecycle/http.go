@@ -78,6 +78,12 @@ type OrgStatus struct {
 	LastRunAt *time.Time            `json:"last_run_at" required:"true" nullable:"true" description:"null: never."`
 }
 
+// StatusAnswer is one of the two, by whether an object was named.
+type StatusAnswer struct{}
+
+// JSONSchemaOneOf is for the description.
+func (StatusAnswer) JSONSchemaOneOf() []any { return []any{ObjectStatus{}, OrgStatus{}} }
+
 // TierStatus counts what is in a tier.
 type TierStatus struct {
 	Objects int64 `json:"objects" required:"true"`
@@ -123,7 +129,7 @@ func (l *Lifecycle) Routes() []api.Route {
 		{
 			Method: http.MethodGet, Path: path + "/status", ID: "getLifecycleStatus", Tag: tagLifecycle, Summary: "Where files are",
 			Params: statusParams{}, Answers: []api.Answer{
-				{Status: http.StatusOK, Body: api.Envelope[OrgStatus]{}, About: "With object_name: object_name, tier, size_bytes, last_accessed_at, tier_changed_at, next_transition_at."},
+				{Status: http.StatusOK, Body: api.Envelope[StatusAnswer]{}, About: "With object_name: that object. Without: all of the organisation."},
 			},
 			Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable}, Handler: l.status,
 		},

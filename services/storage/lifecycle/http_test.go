@@ -139,7 +139,7 @@ func TestWhatTheRoutesRefuse(t *testing.T) {
 func TestTheRoutesAreDescribed(t *testing.T) {
 	text, err := api.Document(api.Info{Title: "t", Version: "1"}, new(Lifecycle).Routes())
 	require.NoError(t, err)
-	for _, schema := range []string{"TransitionsEnvelope", "OrgStatusEnvelope", "RunResultEnvelope"} {
+	for _, schema := range []string{"TransitionsEnvelope", "StatusAnswerEnvelope", "OrgStatus", "ObjectStatus", "RunResultEnvelope"} {
 		require.Contains(t, string(text), `"`+schema+`"`)
 	}
 }
