@@ -14,6 +14,7 @@ import (
 
 	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
+	"github.com/rivergate/rivergate/services/storage/seal"
 	"github.com/rivergate/rivergate/services/storage/storagetest"
 )
 
@@ -22,7 +23,11 @@ func open(ctx context.Context, t *testing.T, registry prometheus.Registerer) (*S
 	if err != nil {
 		return nil, err
 	}
-	return New(ctx, Options{DB: db, OwnsDB: true, Objects: storagetest.NewDir(t.TempDir()), Quota: 1 << 20, Log: hclog.NewNullLogger(), Registry: registry})
+	master, err := seal.NewMaster()
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return New(ctx, Options{DB: db, OwnsDB: true, Objects: storagetest.NewDir(t.TempDir()), Master: seal.Given(master), Quota: 1 << 20, Log: hclog.NewNullLogger(), Registry: registry})
 }
 
 func ids(routes []api.Route) map[string]string {

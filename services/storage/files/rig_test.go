@@ -308,7 +308,7 @@ func (s *schemas) check(t *testing.T, a answer, head bool) {
 	}
 	require.Contains(t, s.places, id)
 	place := s.places[id] + fmt.Sprint(a.status)
-	var at any = s.document.(map[string]any)["paths"]
+	at := s.document.(map[string]any)["paths"]
 	for step := range strings.SplitSeq(place, "/") {
 		next, ok := at.(map[string]any)[strings.ReplaceAll(strings.ReplaceAll(step, "~1", "/"), "~0", "~")]
 		require.True(t, ok, "%s does not promise status %d: %s", id, a.status, a.body)

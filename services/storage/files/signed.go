@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -75,7 +76,7 @@ func (s *Signing) Sign(what Signed) string {
 		number("workspace", int64(what.Workspace))
 	}
 	text("type", what.ContentType)
-	if what.Size >= 0 && what.Method != "GET" {
+	if what.Size >= 0 && what.Method != http.MethodGet {
 		number("size", what.Size)
 	}
 	text("name", what.FileName)
@@ -93,8 +94,8 @@ func (s *Signing) sum(method, uri string) string {
 
 // Check returns what a URL allows; uri is the path and query as they came. Errors: errSignature, errExpired.
 func (s *Signing) Check(method, uri string) (Signed, error) {
-	if method == "HEAD" { // a URL to read is one to ask about
-		method = "GET"
+	if method == http.MethodHead { // a URL to read is one to ask about
+		method = http.MethodGet
 	}
 	at := strings.LastIndex(uri, signature)
 	if at < 0 || subtle.ConstantTimeCompare([]byte(uri[at+len(signature):]), []byte(s.sum(method, uri[:at]))) != 1 {
