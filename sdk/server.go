@@ -50,8 +50,11 @@ func (s *server) Handshake(_ context.Context, host protocol.Hello) (protocol.Hel
 		Limits:   protocol.Limits{MaxBatchRows: uint32(s.plugin.MaxBatchRows), MaxBatchBytes: uint64(s.plugin.MaxBatchBytes)},
 		Software: "rivergate-sdk-go/" + Version,
 	}
+	if ours[i] >= protocol.Version2 {
+		hello.Capabilities = append(hello.Capabilities, protocol.CapPacks)
+	}
 	if s.plugin.Instances {
-		hello.Capabilities = []string{protocol.CapInstances}
+		hello.Capabilities = append(hello.Capabilities, protocol.CapInstances)
 	}
 	return hello, nil
 }
@@ -141,7 +144,7 @@ func (s *server) Drain(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-func (s *server) Deliver(ctx context.Context, name string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+func (s *server) Deliver(ctx context.Context, name string, recv func() ([]protocol.Batch, error), send func(protocol.Ack) error) error {
 	in := s.current(name)
 	if in == nil {
 		return fmt.Errorf("%w: %s", protocol.ErrUnknownInstance, name)
