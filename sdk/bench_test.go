@@ -47,7 +47,7 @@ func BenchmarkStream(b *testing.B) {
 			free := make(chan struct{}, window)
 			done := make(chan error, 1)
 			go func() {
-				for {
+				for through := uint64(0); ; {
 					ack, err := stream.Recv()
 					if err != nil {
 						done <- err
@@ -57,7 +57,9 @@ func BenchmarkStream(b *testing.B) {
 						done <- fmt.Errorf("outcomes: %v", ack.Outcomes[0])
 						return
 					}
-					<-free
+					for ; through < ack.ThroughSeq; through++ {
+						<-free
+					}
 				}
 			}()
 			b.SetBytes(int64(size * len(row)))

@@ -68,7 +68,7 @@ func (in *instance) close(ctx context.Context) error {
 
 // deliver serves one stream. It ends when the stream does, when a batch cannot be acknowledged, and when the instance is retired; the
 // batches in hand are finished first.
-func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) (err error) {
+func (in *instance) deliver(ctx context.Context, recv func() ([]protocol.Batch, error), send func(protocol.Ack) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(in.life, func() { cancel(context.Cause(in.life)) })()
@@ -118,14 +118,16 @@ func (in *instance) deliver(ctx context.Context, recv func() (*protocol.Batch, e
 // the batches that come meanwhile.
 type stream struct {
 	*instance
-	recv  func() (*protocol.Batch, error)
+	recv  func() ([]protocol.Batch, error)
 	send  func(protocol.Ack) error
 	ready chan struct{} // closed when the stream has the instance for itself
 	acks  *acks         // from then on
 
 	receiving sync.Mutex
-	at        error           // why nothing more is received
-	last      <-chan struct{} // closed when the batch that was received last is acknowledged; nil before the first
+	waiting   []protocol.Batch // received with the one before, and not begun
+	packed    bool             // there is one before
+	at        error            // why nothing more is received
+	last      <-chan struct{}  // closed when the batch that was received last is acknowledged; nil before the first
 
 	turn sync.RWMutex // held by those that have a batch in hand
 	over bool         // guarded by turn: none is begun any more
@@ -134,13 +136,13 @@ type stream struct {
 // work takes batches until the stream ends; nil is its orderly end.
 func (s *stream) work(ctx context.Context) error {
 	for {
-		b, before, acked, err := s.next(ctx)
-		if b == nil {
+		w, err := s.next(ctx)
+		if w.batch == nil {
 			return err
 		}
-		err = s.take(ctx, b, before)
-		if acked != nil {
-			close(acked)
+		err = s.take(ctx, w)
+		if w.acked != nil {
+			close(w.acked)
 		}
 		s.turn.RUnlock()
 		if err != nil {
@@ -149,50 +151,65 @@ func (s *stream) work(ctx context.Context) error {
 	}
 }
 
-// next receives a batch and holds turn for it; none means the end. With several in hand, before is closed when the one before is
-// acknowledged, and acked is to be closed when this one is.
-func (s *stream) next(ctx context.Context) (b *protocol.Batch, before <-chan struct{}, acked chan struct{}, err error) {
+// work is a batch in hand.
+type work struct {
+	batch  *Batch
+	ack    moment          // when it is acknowledged
+	before <-chan struct{} // with several in hand: closed when the one before is acknowledged; nil: there is none
+	acked  chan struct{}   // to be closed when this one is
+}
+
+// next receives a batch and holds turn for it; none means the end.
+func (s *stream) next(ctx context.Context) (w work, err error) {
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
-	if s.at == nil {
-		b, s.at = s.recv()
+	if len(s.waiting) == 0 && s.at == nil {
+		s.waiting, s.at = s.recv()
 	}
 	if errors.Is(s.at, io.EOF) {
-		return nil, nil, nil, nil
+		return work{}, nil
 	}
 	if s.at != nil {
-		return nil, nil, nil, s.at
+		return work{}, s.at
 	}
 	select {
 	case <-s.ready:
 	case <-ctx.Done():
-		return nil, nil, nil, context.Cause(ctx)
+		return work{}, context.Cause(ctx)
 	}
 	// Before the next one receives: who waits for the batch before can be sure that it is in hand.
 	s.turn.RLock()
 	if s.over {
 		s.turn.RUnlock()
-		return nil, nil, nil, nil
+		return work{}, nil
+	}
+	w = work{batch: &Batch{Batch: s.waiting[0], send: s.send}}
+	s.waiting = s.waiting[1:]
+	switch {
+	case len(s.waiting) > 0:
+		w.ack, s.packed = held, true
+	case s.packed:
+		w.ack, s.packed = now, false
 	}
 	if s.parallel > 1 {
-		before, acked = s.last, make(chan struct{})
-		s.last = acked
+		w.before, w.acked = s.last, make(chan struct{})
+		s.last = w.acked
 	}
-	return b, before, acked, nil
+	return w, nil
 }
 
 // take delivers one batch, and acknowledges it after the one before. An error ends the stream.
-func (s *stream) take(ctx context.Context, received *protocol.Batch, before <-chan struct{}) error {
-	b := &Batch{Batch: *received, send: s.send}
-	err := s.pusher.Deliver(ctx, b)
-	outcomes := b.finish(err)
-	if before != nil {
-		<-before // it ends as this one does
+func (s *stream) take(ctx context.Context, w work) error {
+	seq := w.batch.Seq
+	err := s.pusher.Deliver(ctx, w.batch)
+	outcomes := w.batch.finish(err)
+	if w.before != nil {
+		<-w.before // it ends as this one does
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // nobody listens any more, and what a cancelled call says is not to be trusted
 	}
-	if err := s.acks.put(protocol.Ack{ThroughSeq: received.Seq, Outcomes: outcomes, Window: s.window}); err != nil {
+	if err := s.acks.put(protocol.Ack{ThroughSeq: seq, Outcomes: outcomes, Window: s.window}, w.ack); err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
 	return nil

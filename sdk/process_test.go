@@ -208,6 +208,36 @@ func TestAPanicInDeliverCrashesTheProcessWithItsStack(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "main_test.go")
 }
 
+func TestAPackInWhoseMiddleTheProcessIsKilledIsTakenAgainFromThere(t *testing.T) {
+	rows := []string{`{}`, `{}`, `{"do":"hang"}`, `{}`}
+	pack := func(rows []string) (batches []*protocol.Batch) {
+		for i, row := range rows {
+			batches = append(batches, &protocol.Batch{Seq: uint64(i + 1), Frames: []protocol.Frame{plugintest.Frame("a", row)}})
+		}
+		return batches
+	}
+	for _, hangs := range []bool{true, false} {
+		p := startProcess(t)
+		hello, err := p.client.Handshake(t.Context(), protocol.Hello{Versions: protocol.Versions()})
+		require.NoError(t, err)
+		require.Contains(t, hello.Capabilities, protocol.CapPacks)
+		stream := p.open(t, `{}`)
+		require.NoError(t, stream.Send(pack(rows)...))
+		for seq := uint64(0); seq < uint64(len(rows)) && (!hangs || seq < 2); {
+			ack, err := stream.Recv()
+			require.NoError(t, err)
+			require.Greater(t, ack.ThroughSeq, seq)
+			seq = ack.ThroughSeq
+		}
+		if hangs { // the two before it are acknowledged, for the third they do not wait
+			require.NoError(t, p.command.Process.Kill())
+			_, err = stream.Recv()
+			require.True(t, wire.IsGone(err), "%v", err)
+			rows = []string{`{}`, `{}`} // what the host has not heard of
+		}
+	}
+}
+
 func TestNoOrphanIsLeftWhenTheHostIsKilled(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)

@@ -69,6 +69,9 @@ func (s *server) Handshake(_ context.Context, host protocol.Hello) (protocol.Hel
 		Limits:   protocol.Limits{MaxBatchRows: uint32(s.plugin.MaxBatchRows), MaxBatchBytes: uint64(s.plugin.MaxBatchBytes)},
 		Software: "rivergate-sdk-go/" + Version,
 	}
+	if ours[i] >= protocol.Version2 && s.plugin.Pusher != nil {
+		hello.Capabilities = append(hello.Capabilities, protocol.CapPacks)
+	}
 	if s.plugin.Instances {
 		hello.Capabilities = append(hello.Capabilities, protocol.CapInstances)
 	}
@@ -179,7 +182,7 @@ type pusherServer struct{ *server }
 
 var _ protocol.PusherServer = pusherServer{}
 
-func (s pusherServer) Deliver(ctx context.Context, name string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+func (s pusherServer) Deliver(ctx context.Context, name string, recv func() ([]protocol.Batch, error), send func(protocol.Ack) error) error {
 	in, ok := s.current(name).(*instance)
 	if !ok {
 		return fmt.Errorf("%w: %s", protocol.ErrUnknownInstance, name)

@@ -494,3 +494,106 @@ func TestDrainWaitsForAllBatchesInHandAndABrokenStreamEndsThem(t *testing.T) {
 		require.Equal(t, map[bool]int{true: 2, false: 0}[broken], endings)
 	}
 }
+
+// packs makes the client of the harness send packs, as the host does after its handshake.
+func packs(t *testing.T, h *plugintest.Harness) {
+	t.Helper()
+	hello, err := h.Client.Handshake(deadline(t), protocol.Hello{Versions: protocol.Versions()})
+	require.NoError(t, err)
+	require.Contains(t, hello.Capabilities, protocol.CapPacks)
+}
+
+func packOf(n int) []*protocol.Batch {
+	batches := make([]*protocol.Batch, n)
+	for i := range batches {
+		batches[i] = &protocol.Batch{Seq: uint64(i + 1), Frames: []protocol.Frame{plugintest.Frame("u", fmt.Sprintf(`{"n":%d}`, i))}}
+	}
+	return batches
+}
+
+func TestBatchesOfOneMessageAreDeliveredAsIfTheyHadComeOneByOne(t *testing.T) {
+	on := &recorder{}
+	on.deliver = func(b *sdk.Batch) error {
+		if b.Seq%4 == 0 {
+			return sdk.Permanent("fourth", errors.New("no"))
+		}
+		return nil
+	}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	packs(t, h)
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	batches := packOf(50)
+	require.NoError(t, s.Send(batches...))
+	require.NoError(t, s.CloseSend())
+	want := []string{"open test red"}
+	refused := map[uint64]bool{}
+	for i, b := range batches {
+		want = append(want, fmt.Sprintf(`row red {"n":%d}`, i))
+		if b.Seq%4 == 0 {
+			refused[b.Frames[0].Position] = true
+		}
+	}
+	for through := uint64(0); through < 50; {
+		ack, err := s.Recv()
+		require.NoError(t, err)
+		require.Greater(t, ack.ThroughSeq, through)
+		for _, o := range ack.Outcomes {
+			require.Equal(t, "fourth", o.Code)
+			require.True(t, refused[o.Position])
+			delete(refused, o.Position)
+		}
+		through = ack.ThroughSeq
+	}
+	require.Empty(t, refused)
+	_, err = s.Recv()
+	require.Equal(t, io.EOF, err)
+	require.Equal(t, want, on.said())
+}
+
+func TestABatchIsAcknowledgedWhileTheNextOneOfItsMessageTakesItsTime(t *testing.T) {
+	on := &recorder{entered: make(chan string), leave: make(chan error)}
+	h := plugintest.Connect(t, pluginOf(on))
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	packs(t, h)
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	require.NoError(t, s.Send(packOf(3)...))
+	for seq := uint64(1); seq <= 3; seq++ {
+		<-on.entered // the one before is done, and this one is in hand
+		if seq > 1 {
+			ack, err := s.Recv()
+			require.NoError(t, err)
+			require.Equal(t, protocol.Ack{ThroughSeq: seq - 1, Window: 3}, ack)
+		}
+		on.leave <- nil
+	}
+	ack, err := s.Recv()
+	require.NoError(t, err)
+	require.Equal(t, protocol.Ack{ThroughSeq: 3, Window: 3}, ack)
+}
+
+func TestBatchesOfOneMessageAreDeliveredAtOnceWhenThePluginIsParallel(t *testing.T) {
+	on := &recorder{entered: make(chan string), leave: make(chan error)}
+	p := pluginOf(on)
+	p.Parallel = 4
+	h := plugintest.Connect(t, p)
+	require.Empty(t, h.Configure(map[string]any{"name": "red"}))
+	packs(t, h)
+	s, err := h.Client.Deliver(deadline(t), plugintest.Instance)
+	require.NoError(t, err)
+	require.NoError(t, s.Send(packOf(4)...))
+	for range 4 {
+		<-on.entered
+	}
+	for range 4 {
+		on.leave <- nil
+	}
+	for through := uint64(0); through < 4; {
+		ack, err := s.Recv()
+		require.NoError(t, err)
+		require.Greater(t, ack.ThroughSeq, through)
+		through = ack.ThroughSeq
+	}
+}

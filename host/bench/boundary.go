@@ -105,12 +105,12 @@ func (b *bench) inProcess(ctx context.Context, frames, rows int) (float64, error
 	runtime.GC()
 	next, until, sent := batches(frames, rows), time.Now().Add(b.boundaryTime()), 0
 	begun := time.Now()
-	err = server.Deliver(ctx, "tally", func() (*protocol.Batch, error) {
+	err = server.Deliver(ctx, "tally", func() ([]protocol.Batch, error) {
 		if sent%64 == 0 && time.Now().After(until) {
 			return nil, io.EOF
 		}
 		sent++
-		return next(), nil
+		return []protocol.Batch{*next()}, nil
 	}, func(protocol.Ack) error { return nil })
 	took := time.Since(begun)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -155,13 +155,24 @@ func (b *bench) outOfProcess(ctx context.Context, frames, rows int) (_ float64, 
 		}
 	}()
 	next, begun, sent := batches(frames, rows), time.Now(), 0
-	for until := begun.Add(b.boundaryTime()); sent%64 != 0 || time.Now().Before(until); sent++ {
+	var pack []*protocol.Batch
+	for until := begun.Add(b.boundaryTime()); time.Now().Before(until); sent++ {
 		select {
 		case slots <- struct{}{}:
 		case err := <-received:
 			return 0, fmt.Errorf("the stream ended: %w", err)
 		}
-		if err := session.Send(next()); err != nil {
+		pack = append(pack[:0], next())
+		for waits := true; waits && (len(pack)+1)*frames*rows*256 <= protocol.PackBytes; { // as delivery does
+			select {
+			case slots <- struct{}{}:
+				pack = append(pack, next())
+				sent++
+			default:
+				waits = false
+			}
+		}
+		if err := session.Send(pack...); err != nil {
 			return 0, fmt.Errorf("send: %w", err)
 		}
 	}

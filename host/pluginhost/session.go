@@ -89,16 +89,20 @@ func (s *seat) open(ctx context.Context) (*session, error) {
 }
 
 // Send counts the rows on their way, so that the supervisor can tell a search for a poisonous row from a crash loop.
-func (s *session) Send(b *protocol.Batch) error {
-	rows := 0
-	for i := range b.Frames {
-		rows += b.Frames[i].Len()
-	}
+func (s *session) Send(batches ...*protocol.Batch) error {
+	all := 0
 	s.mu.Lock()
-	s.inFlight = append(s.inFlight, rows)
+	for _, b := range batches {
+		rows := 0
+		for i := range b.Frames {
+			rows += b.Frames[i].Len()
+		}
+		s.inFlight = append(s.inFlight, rows)
+		all += rows
+	}
 	s.mu.Unlock()
-	s.seat.rowsInFlight.Add(int64(rows))
-	return s.DeliverStream.Send(b)
+	s.seat.rowsInFlight.Add(int64(all))
+	return s.DeliverStream.Send(batches...)
 }
 
 func (s *session) settle(through uint64) {

@@ -158,7 +158,25 @@ type sentBatch struct {
 	at  time.Time
 }
 
-func (s *tracedStream) Send(b *protocol.Batch) error {
+func (s *tracedStream) Send(batches ...*protocol.Batch) error {
+	lines, now := make([][]any, len(batches)), time.Now()
+	s.mu.Lock()
+	for i, b := range batches {
+		lines[i] = s.batchFields(b)
+		s.waits = append(s.waits, sentBatch{b.Seq, now})
+	}
+	s.mu.Unlock()
+	err := s.DeliverStream.Send(batches...)
+	for _, fields := range lines {
+		if err != nil {
+			fields = append(fields, "error", s.t.errorText(err))
+		}
+		s.t.sent("batch", fields...)
+	}
+	return err
+}
+
+func (s *tracedStream) batchFields(b *protocol.Batch) []any {
 	rows, bytes := 0, 0
 	frames := make([]string, 0, min(len(b.Frames), traceItems)+1)
 	for i := range b.Frames {
@@ -173,15 +191,7 @@ func (s *tracedStream) Send(b *protocol.Batch) error {
 	if s.t.data {
 		fields = append(fields, "data", s.t.rowsText(b.Frames))
 	}
-	s.mu.Lock()
-	s.waits = append(s.waits, sentBatch{b.Seq, time.Now()})
-	s.mu.Unlock()
-	err := s.DeliverStream.Send(b)
-	if err != nil {
-		fields = append(fields, "error", s.t.errorText(err))
-	}
-	s.t.sent("batch", fields...)
-	return err
+	return fields
 }
 
 func (s *tracedStream) Recv() (protocol.Ack, error) {

@@ -57,11 +57,13 @@ func (p *tracedPlugin) Deliver(context.Context, string) (protocol.DeliverStream,
 	return p, nil
 }
 
-func (p *tracedPlugin) Send(b *protocol.Batch) error {
-	p.acks <- protocol.Ack{ThroughSeq: b.Seq - 1, Working: true}
-	p.acks <- protocol.Ack{ThroughSeq: b.Seq, Window: 3, Outcomes: []protocol.Outcome{
-		{Position: b.Frames[0].Position, Row: 1, Class: protocol.Rejected, Code: "http_422", Message: `rowvalue, for t0p"secret`},
-	}}
+func (p *tracedPlugin) Send(batches ...*protocol.Batch) error {
+	for _, b := range batches {
+		p.acks <- protocol.Ack{ThroughSeq: b.Seq - 1, Working: true}
+		p.acks <- protocol.Ack{ThroughSeq: b.Seq, Window: 3, Outcomes: []protocol.Outcome{
+			{Position: b.Frames[0].Position, Row: 1, Class: protocol.Rejected, Code: "http_422", Message: `rowvalue, for t0p"secret`},
+		}}
+	}
 	return nil
 }
 
@@ -123,6 +125,18 @@ func traceAll(t *testing.T, traces Traces) string {
 	require.ErrorIs(t, err, io.EOF)
 	require.Error(t, c.Drain(t.Context(), "acme"))
 	return out.b.String()
+}
+
+func TestATraceShowsEachBatchOfAPack(t *testing.T) {
+	var out traceBuffer
+	log := hclog.New(&hclog.LoggerOptions{Output: &out})
+	c := Traces{Instances: []string{"acme"}}.Wrap()("acme", log, nil, &tracedPlugin{acks: make(chan protocol.Ack, 4)})
+	stream, err := c.Deliver(t.Context(), "acme")
+	require.NoError(t, err)
+	frame := protocol.Frame{UUID: "u", Data: []byte(`{}`), Ends: []uint32{2}}
+	require.NoError(t, stream.Send(&protocol.Batch{Seq: 1, Frames: []protocol.Frame{frame}}, &protocol.Batch{Seq: 2, Frames: []protocol.Frame{frame, frame}}))
+	require.Contains(t, out.b.String(), "seq=1 rows=1 bytes=2")
+	require.Contains(t, out.b.String(), "seq=2 rows=2 bytes=4")
 }
 
 func TestATraceShowsEveryMessageInBothDirections(t *testing.T) {

@@ -23,9 +23,14 @@ func Versions() []uint32 { return []uint32{Version2, Version1} }
 // The capabilities of plugins.
 const (
 	CapInstances = "instances" // one process serves any number of instances
+	CapPacks     = "packs"     // a pusher that takes several batches in one message (protocol version 2)
 	CapPresign   = "presign"   // a storage that signs URLs
 	CapMultipart = "multipart" // a storage that takes objects in parts
 )
+
+// PackBytes bounds a message that carries several batches. What is larger gains nothing by it, and the first of them would wait
+// until the last is written.
+const PackBytes = 16 << 10
 
 // MaxMessage bounds one gRPC message in either direction, bytes. A batch of one 16 MiB row with its frame fits.
 const MaxMessage = 64 << 20
@@ -43,7 +48,7 @@ const (
 
 // Limits bounds one batch; zero means no limit.
 type Limits struct {
-	MaxBatchBytes uint64
+	MaxBatchBytes uint64 // of a message, too, that carries several
 	MaxBatchRows  uint32
 }
 
@@ -98,7 +103,9 @@ type Batch struct {
 // DeliverStream is the host's end of one instance's delivery stream. Send and Recv may run in two goroutines, each in one
 // at a time. Both return io.EOF or an error once the stream has ended; the process may be gone then.
 type DeliverStream interface {
-	Send(*Batch) error
+	// Send sends batches that are ready at the same moment: together where they are small and the plugin takes packs, otherwise
+	// one by one.
+	Send(...*Batch) error
 	Recv() (Ack, error)
 	// CloseSend says that no more batches come; the plugin acknowledges what it has and ends the stream.
 	CloseSend() error
@@ -115,8 +122,8 @@ type PusherClient interface {
 // PusherServer is what the plugin side of a pusher implements.
 type PusherServer interface {
 	Base
-	// Deliver serves one stream until recv returns io.EOF or an error. send and recv may run in two goroutines, each in one
-	// at a time. The first call of recv tells the host that the instance is there: return ErrUnknownInstance before it, and
-	// do not let it wait.
-	Deliver(ctx context.Context, instance string, recv func() (*Batch, error), send func(Ack) error) error
+	// Deliver serves one stream until recv, which gives the batches of one message, at least one, returns io.EOF or an error.
+	// send and recv may run in two goroutines, each in one at a time. The first call of recv tells the host that the instance is
+	// there: return ErrUnknownInstance before it, and do not let it wait.
+	Deliver(ctx context.Context, instance string, recv func() ([]Batch, error), send func(Ack) error) error
 }

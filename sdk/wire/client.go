@@ -46,6 +46,7 @@ type client struct {
 	pusher2 pluginv2.PusherClient
 	storage pluginv1.StorageClient
 	version atomic.Uint32
+	pack    atomic.Int64 // bytes of a message that carries several batches, at most; 0: the plugin does not take packs
 
 	patience time.Duration // openTimeout
 	wait     patience      // of the calls to a storage
@@ -62,6 +63,7 @@ func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.H
 	if slices.Contains(host.Versions, m.ProtocolVersion) {
 		c.version.Store(m.ProtocolVersion)
 	}
+	c.pack.Store(packLimit(m))
 	return protocol.Hello{
 		Versions: []uint32{m.ProtocolVersion}, Capabilities: m.Capabilities, Limits: limitsIn(m.Limits), Software: m.Sdk,
 	}, nil

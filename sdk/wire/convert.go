@@ -15,12 +15,24 @@ import (
 // thousand rows that failed with the same long text must still be acknowledged.
 const maxMessages = 16 << 20
 
+// batchesIn makes the plain Go form of the batches of one message.
+func batchesIn(list ...*pluginv1.Batch) ([]protocol.Batch, error) {
+	batches := make([]protocol.Batch, len(list))
+	for i, m := range list {
+		var err error
+		if batches[i], err = batchIn(m); err != nil {
+			return nil, err
+		}
+	}
+	return batches, nil
+}
+
 // batchIn takes the message's slices over: the one copy was made when protobuf decoded it.
-func batchIn(m *pluginv1.Batch) (*protocol.Batch, error) {
-	b := &protocol.Batch{Seq: m.Seq, Ordered: m.Ordered, Frames: make([]protocol.Frame, len(m.Frames))}
+func batchIn(m *pluginv1.Batch) (protocol.Batch, error) {
+	b := protocol.Batch{Seq: m.Seq, Ordered: m.Ordered, Frames: make([]protocol.Frame, len(m.Frames))}
 	for i, p := range m.Frames {
 		if p == nil {
-			return nil, fmt.Errorf("%w: batch %d, frame %d is missing", protocol.ErrMalformed, m.Seq, i)
+			return b, fmt.Errorf("%w: batch %d, frame %d is missing", protocol.ErrMalformed, m.Seq, i)
 		}
 		f := &b.Frames[i]
 		f.OrgID = p.OrgId
@@ -39,10 +51,7 @@ func batchIn(m *pluginv1.Batch) (*protocol.Batch, error) {
 		f.RequestID = p.RequestId
 		f.TraceParent = p.TraceParent
 	}
-	if err := check(b); err != nil {
-		return nil, err
-	}
-	return b, nil
+	return b, check(&b)
 }
 
 // check refuses frames whose ends do not describe their data, so that no row can be read out of bounds later.

@@ -28,11 +28,11 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 
 // batchMessage is what comes down a stream of version 1.
 type batchMessage struct {
-	batch *protocol.Batch
-	err   error // what the protocol does not allow; batch is nil then
+	batches []protocol.Batch // one; several in a Pack of version 2
+	err     error            // what the protocol does not allow; there are no batches then
 }
 
-// hostMessage is what comes down a stream of version 2: a batch, or else Open or something unknown.
+// hostMessage is what comes down a stream of version 2: a batch, a pack of them, or else Open or something unknown.
 type hostMessage struct {
 	batchMessage
 	other *pluginv2.HostMessage
@@ -57,12 +57,23 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		if batch, ok := sole(raw, batchField); ok {
 			return m.decode(batch)
 		}
+		if pack, ok := sole(raw, packField); ok {
+			if batches, ok := decodePack(pack); ok {
+				m.take(batches)
+				return nil
+			}
+		}
 		m.other = &pluginv2.HostMessage{}
 		if err := proto.Unmarshal(raw, m.other); err != nil {
 			return err
 		}
-		if b, ok := m.other.Message.(*pluginv2.HostMessage_Batch); ok && b.Batch != nil {
-			m.batch, m.err = batchIn(b.Batch)
+		switch other := m.other.Message.(type) {
+		case *pluginv2.HostMessage_Batch:
+			if other.Batch != nil {
+				m.batches, m.err = batchesIn(other.Batch)
+			}
+		case *pluginv2.HostMessage_Pack:
+			m.batches, m.err = batchesIn(other.Pack.GetBatches()...)
 		}
 		return nil
 	default:
@@ -82,60 +93,91 @@ func sole(b []byte, field protowire.Number) ([]byte, bool) {
 
 // decode takes raw over.
 func (m *batchMessage) decode(raw []byte) error {
-	b, ok := decodeBatch(raw)
+	batch, ok := decodeBatch(raw)
 	if !ok {
 		// Another encoder's way to say it, or no protobuf at all: the generated decoder knows.
 		var generated pluginv1.Batch
 		if err := proto.Unmarshal(raw, &generated); err != nil {
 			return err
 		}
-		m.batch, m.err = batchIn(&generated)
+		m.batches, m.err = batchesIn(&generated)
 		return nil
 	}
-	if err := check(b); err != nil {
-		m.err = err
-		return nil
-	}
-	m.batch = b
+	m.take([]protocol.Batch{batch})
 	return nil
 }
 
-// counts is how much of everything a batch holds.
-type counts struct{ frames, ends, index, text int }
+func (m *batchMessage) take(batches []protocol.Batch) {
+	for i := range batches {
+		if m.err = check(&batches[i]); m.err != nil {
+			return
+		}
+	}
+	m.batches = batches
+}
 
 // decodeBatch decodes a pluginv1.Batch as protobuf's own encoders write it: each field once, numbers packed. It is not ok when
 // anything else is in raw.
-func decodeBatch(raw []byte) (batch *protocol.Batch, ok bool) {
-	b := &protocol.Batch{}
+func decodeBatch(raw []byte) (b protocol.Batch, ok bool) {
 	var c counts
-	err := fields(raw, func(number protowire.Number, n uint64, content []byte) error {
-		switch {
-		case number == 1 && content == nil:
-			b.Seq = n
-		case number == 2 && content != nil:
-			c.frames++
-			return c.frame(content)
-		case number == 3 && content == nil:
-			b.Ordered = n != 0
-		case number <= 3:
+	if c.batch(raw) != nil {
+		return b, false
+	}
+	d := c.room()
+	return b, d.batch(raw, &b) == nil
+}
+
+// decodePack does the same with a pluginv2.Pack.
+func decodePack(raw []byte) (batches []protocol.Batch, ok bool) {
+	var c counts
+	n := 0
+	err := fields(raw, func(number protowire.Number, _ uint64, content []byte) error {
+		if number != packBatch {
+			return nil
+		}
+		if content == nil {
 			return errUncommon
 		}
-		return nil
+		n++
+		return c.batch(content)
 	})
 	if err != nil {
 		return nil, false
 	}
-	b.Frames = make([]protocol.Frame, 0, c.frames)
-	d := decoder{ends: make([]uint32, 0, c.ends), index: make([]int32, 0, c.index)}
-	d.text.Grow(c.text)
+	d := c.room()
+	batches = make([]protocol.Batch, 0, n)
 	err = fields(raw, func(number protowire.Number, _ uint64, content []byte) error {
-		if number != 2 {
+		if number != packBatch {
 			return nil
 		}
-		b.Frames = b.Frames[:len(b.Frames)+1]
-		return d.frame(content, &b.Frames[len(b.Frames)-1])
+		batches = batches[:len(batches)+1]
+		return d.batch(content, &batches[len(batches)-1])
 	})
-	return b, err == nil
+	return batches, err == nil
+}
+
+// counts is how much of everything the batches of a message hold.
+type counts struct{ frames, ends, index, text int }
+
+// batch counts what a batch holds, and refuses what decoder.batch does not know how to read.
+func (c *counts) batch(raw []byte) error {
+	return fields(raw, func(number protowire.Number, _ uint64, content []byte) error {
+		switch {
+		case number == 2 && content != nil:
+			c.frames++
+			return c.frame(content)
+		case number <= 3 && (number == 2) != (content != nil):
+			return errUncommon
+		}
+		return nil
+	})
+}
+
+// room makes the arrays for what was counted.
+func (c *counts) room() *decoder {
+	d := &decoder{frames: make([]protocol.Frame, 0, c.frames), ends: make([]uint32, 0, c.ends), index: make([]int32, 0, c.index)}
+	d.text.Grow(c.text)
+	return d
 }
 
 var errUncommon = errors.New("uncommon encoding")
@@ -201,11 +243,30 @@ func numbers(b []byte) (n int) {
 	return n
 }
 
-// decoder holds the arrays that the frames of one batch share. They are as large as they get.
+// decoder holds the arrays that the frames of one message share. They are as large as they get.
 type decoder struct {
-	ends  []uint32
-	index []int32
-	text  strings.Builder
+	frames []protocol.Frame
+	ends   []uint32
+	index  []int32
+	text   strings.Builder
+}
+
+func (d *decoder) batch(raw []byte, b *protocol.Batch) error {
+	start := len(d.frames)
+	err := fields(raw, func(number protowire.Number, n uint64, content []byte) error {
+		switch number {
+		case 1:
+			b.Seq = n
+		case 2:
+			d.frames = d.frames[:len(d.frames)+1]
+			return d.frame(content, &d.frames[len(d.frames)-1])
+		case 3:
+			b.Ordered = n != 0
+		}
+		return nil
+	})
+	b.Frames = d.frames[start:len(d.frames):len(d.frames)]
+	return err
 }
 
 // string keeps a text: what was written stays where it is, since the builder never grows again.

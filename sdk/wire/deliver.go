@@ -28,7 +28,7 @@ func (s *pusher1) Deliver(stream grpc.BidiStreamingServer[pluginv1.Batch, plugin
 		return toStatus(fmt.Errorf("%w: deliver without the metadata %s", protocol.ErrMalformed, instanceKey))
 	}
 	var in batches
-	recv := func() (*protocol.Batch, error) {
+	recv := func() ([]protocol.Batch, error) {
 		var m batchMessage
 		if err := stream.RecvMsg(&m); err != nil {
 			return nil, atEnd(err)
@@ -75,7 +75,7 @@ func (s *pusher2) Deliver(stream grpc.BidiStreamingServer[pluginv2.HostMessage, 
 	}
 	opened := false
 	var in batches
-	recv := func() (*protocol.Batch, error) {
+	recv := func() ([]protocol.Batch, error) {
 		if !opened {
 			if err := say(&pluginv2.PluginMessage{Message: &pluginv2.PluginMessage_Opened{Opened: &pluginv2.Opened{}}}); err != nil {
 				return nil, err
@@ -104,18 +104,21 @@ func (s *pusher2) Deliver(stream grpc.BidiStreamingServer[pluginv2.HostMessage, 
 // batches counts what comes down a stream.
 type batches struct{ seq uint64 }
 
-func (b *batches) next(m *batchMessage) (*protocol.Batch, error) {
+func (b *batches) next(m *batchMessage) ([]protocol.Batch, error) {
 	if m.err != nil {
 		return nil, m.err
 	}
-	if m.batch == nil {
-		return nil, fmt.Errorf("%w: a message after Open is no batch", protocol.ErrMalformed)
+	if len(m.batches) == 0 {
+		return nil, fmt.Errorf("%w: a message after Open holds no batch", protocol.ErrMalformed)
 	}
-	if m.batch.Seq != b.seq+1 {
-		return nil, fmt.Errorf("%w: batch %d follows batch %d", protocol.ErrMalformed, m.batch.Seq, b.seq)
+	for i := range m.batches {
+		seq := m.batches[i].Seq
+		if seq != b.seq+1 {
+			return nil, fmt.Errorf("%w: batch %d follows batch %d", protocol.ErrMalformed, seq, b.seq)
+		}
+		b.seq = seq
 	}
-	b.seq = m.batch.Seq
-	return m.batch, nil
+	return m.batches, nil
 }
 
 func atEnd(err error) error {

@@ -1,17 +1,20 @@
 package wire
 
 import (
+	"slices"
+
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1"
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-// outgoing is a batch on its way down a stream: it is written straight from the plain Go form, without a tree of generated
-// messages between.
+// outgoing is a message of batches on its way down a stream: it is written straight from the plain Go form, without a tree of
+// generated messages between.
 type outgoing struct {
-	batch  *protocol.Batch
-	nested bool // in version 2's HostMessage
+	batches []*protocol.Batch // more than one: a Pack of version 2
+	nested  bool              // in version 2's HostMessage
 }
 
 // Marshal writes batches and pieces of bodies by hand, and leaves the rest to the generated code.
@@ -23,30 +26,69 @@ func (g guard) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return g.CodecV2.Marshal(v)
 	}
-	sizes := make([]frameSize, len(m.batch.Frames))
-	size := sizeBatch(m.batch, sizes)
-	total := size
-	if m.nested {
-		total = protowire.SizeTag(batchField) + protowire.SizeBytes(size)
-	}
-	if mem.IsBelowBufferPoolingThreshold(total) {
-		return mem.BufferSlice{mem.SliceBuffer(m.append(make([]byte, 0, total), size, sizes))}, nil
+	s := m.measure()
+	if mem.IsBelowBufferPoolingThreshold(s.total) {
+		return mem.BufferSlice{mem.SliceBuffer(m.append(make([]byte, 0, s.total), s))}, nil
 	}
 	pool := mem.DefaultBufferPool()
-	buf := pool.Get(total)
-	*buf = m.append((*buf)[:0], size, sizes)
+	buf := pool.Get(s.total)
+	*buf = m.append((*buf)[:0], s)
 	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
 }
 
-// batchField is the number of the batch in version 2's HostMessage.
-const batchField = 2
+// The numbers of a batch and of a pack in version 2's HostMessage, and of the batches in a pack.
+const (
+	batchField = 2
+	packField  = 3
+	packBatch  = 1
+)
 
-func (m *outgoing) append(to []byte, size int, sizes []frameSize) []byte {
-	if m.nested {
-		to = protowire.AppendTag(to, batchField, protowire.BytesType)
-		to = protowire.AppendVarint(to, uint64(size))
+// messageSize is how many bytes a message takes, and its parts.
+type messageSize struct {
+	total, pack int
+	batches     []int
+	frames      []frameSize // of all batches
+}
+
+func (m *outgoing) measure() messageSize {
+	frames := 0
+	for _, b := range m.batches {
+		frames += len(b.Frames)
 	}
-	return appendBatch(to, m.batch, sizes)
+	s := messageSize{batches: make([]int, len(m.batches)), frames: make([]frameSize, frames)}
+	rest := s.frames
+	for i, b := range m.batches {
+		s.batches[i] = sizeBatch(b, rest)
+		rest = rest[len(b.Frames):]
+	}
+	switch {
+	case !m.nested:
+		s.total = s.batches[0]
+	case len(m.batches) == 1:
+		s.total = 1 + protowire.SizeBytes(s.batches[0])
+	default:
+		for _, size := range s.batches {
+			s.pack += 1 + protowire.SizeBytes(size)
+		}
+		s.total = 1 + protowire.SizeBytes(s.pack)
+	}
+	return s
+}
+
+func (m *outgoing) append(to []byte, s messageSize) []byte {
+	field := protowire.Number(batchField)
+	if len(m.batches) > 1 {
+		to = appendLength(to, packField, s.pack)
+		field = packBatch
+	}
+	for i, b := range m.batches {
+		if m.nested {
+			to = appendLength(to, field, s.batches[i])
+		}
+		to = appendBatch(to, b, s.frames)
+		s.frames = s.frames[len(b.Frames):]
+	}
+	return to
 }
 
 // frameSize is how many bytes a frame takes, and its packed numbers.
@@ -144,4 +186,32 @@ func appendContent[T string | []byte](to []byte, field protowire.Number, content
 		return to
 	}
 	return append(appendLength(to, field, len(content)), content...)
+}
+
+// packLimit is protocol.PackBytes, or less when the plugin wants less, or 0 when it takes one batch in a message.
+func packLimit(m *pluginv1.HandshakeResponse) int64 {
+	if !slices.Contains(m.Capabilities, protocol.CapPacks) {
+		return 0
+	}
+	if most := m.GetLimits().GetMaxBatchBytes(); most > 0 {
+		return int64(min(most, protocol.PackBytes))
+	}
+	return protocol.PackBytes
+}
+
+// Bytes that a batch and a frame take in a message beside text, rows and their numbers, at most.
+const (
+	batchMost = 32
+	frameMost = 96
+)
+
+// atMost is a bound of the bytes that a batch takes in a message, cheaper to find than the number itself.
+func atMost(b *protocol.Batch) int {
+	n := batchMost
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		n += frameMost + len(f.Data) + 5*len(f.Ends) + 10*len(f.Index) + len(f.Trigger)
+		n += 3 * (len(f.UUID) + len(f.RequestID) + len(f.TraceParent)) // text makes three bytes of one that it cannot take
+	}
+	return n
 }

@@ -64,6 +64,17 @@ func drawBatch(t *rapid.T) *protocol.Batch {
 	return b
 }
 
+// arrive makes of a batch what arrives of it: texts that were no UTF-8 are, and no data are nil.
+func arrive(b *protocol.Batch) {
+	for i := range b.Frames {
+		f := &b.Frames[i]
+		f.UUID, f.RequestID, f.TraceParent = text(f.UUID), text(f.RequestID), text(f.TraceParent)
+		if len(f.Data) == 0 {
+			f.Data = nil
+		}
+	}
+}
+
 func TestABatchWrittenByHandIsByteForByteTheGeneratedOne(t *testing.T) {
 	codec, host := newCodec(), newGuard()
 	rapid.Check(t, func(t *rapid.T) {
@@ -71,32 +82,26 @@ func TestABatchWrittenByHandIsByteForByteTheGeneratedOne(t *testing.T) {
 		generated := batchOut(b)
 		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(generated)
 		require.NoError(t, err)
-		got, err := host.Marshal(&outgoing{batch: b})
+		got, err := host.Marshal(&outgoing{batches: []*protocol.Batch{b}})
 		require.NoError(t, err)
 		require.Equal(t, string(want), string(got.Materialize()))
 
 		// It arrives as it left, but for texts that were no UTF-8.
-		for i := range b.Frames {
-			f := &b.Frames[i]
-			f.UUID, f.RequestID, f.TraceParent = text(f.UUID), text(f.RequestID), text(f.TraceParent)
-			if len(f.Data) == 0 {
-				f.Data = nil
-			}
-		}
+		arrive(b)
 		var first batchMessage
 		require.NoError(t, codec.Unmarshal(got, &first))
 		require.NoError(t, first.err)
-		require.Equal(t, b, first.batch)
+		require.Equal(t, []protocol.Batch{*b}, first.batches)
 
 		want, err = proto.MarshalOptions{Deterministic: true}.Marshal(&pluginv2.HostMessage{Message: &pluginv2.HostMessage_Batch{Batch: generated}})
 		require.NoError(t, err)
-		got, err = host.Marshal(&outgoing{batch: b, nested: true})
+		got, err = host.Marshal(&outgoing{batches: []*protocol.Batch{b}, nested: true})
 		require.NoError(t, err)
 		require.Equal(t, string(want), string(got.Materialize()))
 		var second hostMessage
 		require.NoError(t, codec.Unmarshal(got, &second))
 		require.NoError(t, second.err)
-		require.Equal(t, b, second.batch)
+		require.Equal(t, []protocol.Batch{*b}, second.batches)
 	})
 }
 
@@ -105,7 +110,7 @@ func TestRowsPointIntoOneCopyAndNeverIntoEachOther(t *testing.T) {
 		{UUID: "a", Data: []byte(`{}[]`), Ends: []uint32{2, 4}, Index: []int32{1, 2}, ReceivedAt: time.Unix(0, 0).UTC()},
 		{UUID: "b", Data: []byte(`12`), Ends: []uint32{2}, Index: []int32{3}, ReceivedAt: time.Unix(0, 0).UTC()},
 	}
-	raw, err := newGuard().Marshal(&outgoing{batch: &protocol.Batch{Seq: 1, Frames: frames}})
+	raw, err := newGuard().Marshal(&outgoing{batches: []*protocol.Batch{{Seq: 1, Frames: frames}}})
 	require.NoError(t, err)
 	bytes := raw.Materialize()
 	b, ok := decodeBatch(bytes)
@@ -132,19 +137,19 @@ func TestWhatAnotherEncoderWritesIsUnderstood(t *testing.T) {
 	frame = protowire.AppendFixed32(protowire.AppendTag(frame, 99, protowire.Fixed32Type), 7)
 	raw := appendContent(nil, 2, frame)
 	raw = appendNumber(raw, 1, 1)
-	want := &protocol.Batch{Seq: 1, Frames: []protocol.Frame{{UUID: "second", Data: []byte("{}{}"), Ends: []uint32{2, 4}, ReceivedAt: time.Unix(0, 0).UTC()}}}
+	want := []protocol.Batch{{Seq: 1, Frames: []protocol.Frame{{UUID: "second", Data: []byte("{}{}"), Ends: []uint32{2, 4}, ReceivedAt: time.Unix(0, 0).UTC()}}}}
 
 	_, ok := decodeBatch(raw)
 	require.False(t, ok, "left to the generated decoder")
 	var m batchMessage
 	require.NoError(t, newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw)}, &m))
-	require.Equal(t, want, m.batch)
+	require.Equal(t, want, m.batches)
 
 	half := len(raw) - 2
 	twice := appendContent(appendContent(nil, batchField, raw[:half]), batchField, raw[half:])
 	var h hostMessage
 	require.NoError(t, newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(twice)}, &h))
-	require.Equal(t, want, h.batch)
+	require.Equal(t, want, h.batches)
 
 	require.Error(t, newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw[:len(raw)-1])}, &m), "cut off")
 	require.Error(t, newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(appendContent(nil, 2, appendContent(nil, frameUUID, "\xff")))}, &m), "no UTF-8")
@@ -167,17 +172,91 @@ func FuzzBatch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		want, wantErr := batchIn(&generated)
+		want, wantErr := batchesIn(&generated)
 		require.Equal(t, wantErr, m.err)
-		if want != nil {
-			for _, b := range []*protocol.Batch{want, m.batch} {
-				for i := range b.Frames {
-					if len(b.Frames[i].Data) == 0 {
-						b.Frames[i].Data = nil
-					}
-				}
-			}
+		sameBatches(t, want, m.batches)
+	})
+}
+
+func sameBatches(t *testing.T, want, got []protocol.Batch) {
+	t.Helper()
+	for _, batches := range [][]protocol.Batch{want, got} {
+		for i := range batches {
+			arrive(&batches[i])
 		}
-		require.Equal(t, want, m.batch)
+	}
+	require.Equal(t, want, got)
+}
+
+func TestAPackWrittenByHandIsByteForByteTheGeneratedOne(t *testing.T) {
+	codec, host := newCodec(), newGuard()
+	rapid.Check(t, func(t *rapid.T) {
+		m := outgoing{nested: true}
+		generated := &pluginv2.Pack{}
+		most := 0
+		for range rapid.IntRange(2, 5).Draw(t, "batches") {
+			b := drawBatch(t)
+			m.batches = append(m.batches, b)
+			generated.Batches = append(generated.Batches, batchOut(b))
+			most += atMost(b)
+		}
+		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pluginv2.HostMessage{Message: &pluginv2.HostMessage_Pack{Pack: generated}})
+		require.NoError(t, err)
+		got, err := host.Marshal(&m)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got.Materialize()))
+		require.LessOrEqual(t, len(want)-16, most, "it takes no more than it was taken to be")
+
+		var back hostMessage
+		require.NoError(t, codec.Unmarshal(got, &back))
+		require.NoError(t, back.err)
+		require.Nil(t, back.other, "read by hand")
+		require.Len(t, back.batches, len(m.batches))
+		for i, b := range m.batches {
+			arrive(b)
+			require.Equal(t, *b, back.batches[i])
+		}
+	})
+}
+
+// FuzzPack compares the decoder of version 2's messages with the generated one.
+func FuzzPack(f *testing.F) {
+	batches := []*pluginv1.Batch{
+		{Seq: 1, Frames: []*pluginv1.Frame{{OrgId: 1, Uuid: "u", Position: 9, Data: []byte(`{}{}`), Ends: []uint32{2, 4}, Index: []int32{1, -1}}}},
+		{Seq: 2, Ordered: true, Frames: []*pluginv1.Frame{{}, {Data: []byte(`1`), Ends: []uint32{1}, TraceParent: "t"}}},
+	}
+	for _, m := range []*pluginv2.HostMessage{
+		{Message: &pluginv2.HostMessage_Pack{Pack: &pluginv2.Pack{Batches: batches}}},
+		{Message: &pluginv2.HostMessage_Pack{}},
+		{Message: &pluginv2.HostMessage_Batch{Batch: batches[0]}},
+		{Message: &pluginv2.HostMessage_Open{Open: &pluginv2.Open{InstanceId: "i"}}},
+	} {
+		seed, err := proto.Marshal(m)
+		require.NoError(f, err)
+		f.Add(seed)
+		f.Add(append(seed, 0x9d, 0x06, 1, 2, 3, 4))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m hostMessage
+		err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(data)}, &m)
+		var generated pluginv2.HostMessage
+		wantErr := proto.Unmarshal(data, &generated)
+		require.Equal(t, wantErr == nil, err == nil, "%v %v", wantErr, err)
+		if err != nil {
+			return
+		}
+		var want []protocol.Batch
+		switch message := generated.Message.(type) {
+		case *pluginv2.HostMessage_Batch:
+			want, wantErr = batchesIn(message.Batch)
+		case *pluginv2.HostMessage_Pack:
+			want, wantErr = batchesIn(message.Pack.GetBatches()...)
+		}
+		require.Equal(t, wantErr, m.err)
+		if len(want) == 0 {
+			require.Empty(t, m.batches)
+			return
+		}
+		sameBatches(t, want, m.batches)
 	})
 }

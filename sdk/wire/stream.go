@@ -20,7 +20,7 @@ const openTimeout = 10 * time.Second
 
 // hostStream is the host's end in the form of one protocol version. A nil Ack says that the plugin is at work.
 type hostStream interface {
-	SendBatch(*protocol.Batch) error
+	SendMessage([]*protocol.Batch) error // more than one only where the plugin takes packs
 	Recv() (*pluginv1.Ack, error)
 	CloseSend() error
 }
@@ -29,16 +29,16 @@ type stream1 struct {
 	grpc.BidiStreamingClient[pluginv1.Batch, pluginv1.Ack]
 }
 
-func (s stream1) SendBatch(b *protocol.Batch) error {
-	return s.SendMsg(&outgoing{batch: b})
+func (s stream1) SendMessage(batches []*protocol.Batch) error {
+	return s.SendMsg(&outgoing{batches: batches})
 }
 
 type stream2 struct {
 	stream grpc.BidiStreamingClient[pluginv2.HostMessage, pluginv2.PluginMessage]
 }
 
-func (s stream2) SendBatch(b *protocol.Batch) error {
-	return s.stream.SendMsg(&outgoing{batch: b, nested: true})
+func (s stream2) SendMessage(batches []*protocol.Batch) error {
+	return s.stream.SendMsg(&outgoing{batches: batches, nested: true})
 }
 
 func (s stream2) Recv() (*pluginv1.Ack, error) {
@@ -78,7 +78,7 @@ func (c *client) deliver2(parent context.Context, instance string) (protocol.Del
 		cancel(nil)
 		return nil, err
 	}
-	return &clientStream{ctx: ctx, end: cancel, stream: stream2{stream}}, nil
+	return &clientStream{ctx: ctx, end: cancel, stream: stream2{stream}, pack: int(c.pack.Load())}, nil
 }
 
 func (c *client) open2(ctx context.Context, instance string) (grpc.BidiStreamingClient[pluginv2.HostMessage, pluginv2.PluginMessage], error) {
@@ -106,17 +106,40 @@ type clientStream struct {
 	ctx    context.Context // of the stream
 	end    func(error)     // releases ctx, when it is the stream's own
 	stream hostStream
+	pack   int // bytes of a message that carries several batches, at most; 0: each goes alone
 	sent   atomic.Uint64
 	acked  uint64 // used by Recv alone
 }
 
-func (s *clientStream) Send(b *protocol.Batch) error {
-	if want := s.sent.Load() + 1; b.Seq != want {
-		return fmt.Errorf("send batch: %w: seq is %d, want %d", protocol.ErrMalformed, b.Seq, want)
+func (s *clientStream) Send(batches ...*protocol.Batch) error {
+	want := s.sent.Load()
+	for _, b := range batches {
+		if want++; b.Seq != want {
+			return fmt.Errorf("send batch: %w: seq is %d, want %d", protocol.ErrMalformed, b.Seq, want)
+		}
 	}
-	// Counted before it leaves: the acknowledgement may be here before Send returns.
-	s.sent.Store(b.Seq)
-	return fromStatus(s.ctx, "send batch", s.stream.SendBatch(b))
+	for len(batches) > 0 {
+		n := s.together(batches)
+		// Counted before they leave: the acknowledgement may be here before Send returns.
+		s.sent.Store(batches[n-1].Seq)
+		if err := s.stream.SendMessage(batches[:n]); err != nil {
+			return fromStatus(s.ctx, "send batch", err)
+		}
+		batches = batches[n:]
+	}
+	return nil
+}
+
+// together is how many batches, from the first, go into one message.
+func (s *clientStream) together(batches []*protocol.Batch) int {
+	size, n := 0, 0
+	for n < len(batches) && (n == 0 || s.pack > 0) {
+		if size += atMost(batches[n]); n > 0 && size > s.pack {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 func (s *clientStream) Recv() (protocol.Ack, error) {

@@ -35,7 +35,7 @@ func (v *versioned) Handshake(_ context.Context, host protocol.Hello) (protocol.
 }
 
 // Deliver says that it works on each batch before it acknowledges it.
-func (v *versioned) Deliver(ctx context.Context, instance string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+func (v *versioned) Deliver(ctx context.Context, instance string, recv func() ([]protocol.Batch, error), send func(protocol.Ack) error) error {
 	return v.fake.Deliver(ctx, instance, recv, func(a protocol.Ack) error {
 		if err := send(protocol.Ack{Working: true}); err != nil {
 			return err
@@ -214,11 +214,20 @@ func TestWhatVersion2DoesNotAllowIsAProtocolError(t *testing.T) {
 	batch := func(seq uint64) *pluginv2.HostMessage {
 		return &pluginv2.HostMessage{Message: &pluginv2.HostMessage_Batch{Batch: &pluginv1.Batch{Seq: seq}}}
 	}
+	pack := func(seqs ...uint64) *pluginv2.HostMessage {
+		p := &pluginv2.Pack{}
+		for _, seq := range seqs {
+			p.Batches = append(p.Batches, &pluginv1.Batch{Seq: seq})
+		}
+		return &pluginv2.HostMessage{Message: &pluginv2.HostMessage_Pack{Pack: p}}
+	}
 	for says, script := range map[string][]*pluginv2.HostMessage{
 		"does not begin with Open":      {batch(1)},
 		"a message after Open":          {open, open},
-		"a message after Open is no ba": {open, {}},
+		"after Open holds no batch":     {open, {}},
+		"a message after Open holds no": {open, pack()},
 		"batch 2 follows batch 0":       {open, batch(2)},
+		"batch 3 follows batch 1":       {open, pack(1, 3)},
 	} {
 		s, err := pluginv2.NewPusherClient(conn).Deliver(deadline(t))
 		require.NoError(t, err)

@@ -87,27 +87,30 @@ func (f *fake) Configure(_ context.Context, instance string, config json.RawMess
 func (f *fake) Health(context.Context, string) error { return f.health }
 func (f *fake) Drain(context.Context, string) error  { return nil }
 
-func (f *fake) Deliver(_ context.Context, instance string, recv func() (*protocol.Batch, error), send func(protocol.Ack) error) error {
+func (f *fake) Deliver(_ context.Context, instance string, recv func() ([]protocol.Batch, error), send func(protocol.Ack) error) error {
 	if instance == "nobody" {
 		return protocol.ErrUnknownInstance
 	}
 	for {
-		b, err := recv()
+		batches, err := recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if f.got != nil {
-			f.got <- b
-		}
-		ack := protocol.Ack{ThroughSeq: b.Seq}
-		if f.ack != nil {
-			ack = f.ack(b)
-		}
-		if err := send(ack); err != nil {
-			return err
+		for i := range batches {
+			b := &batches[i]
+			if f.got != nil {
+				f.got <- b
+			}
+			ack := protocol.Ack{ThroughSeq: b.Seq}
+			if f.ack != nil {
+				ack = f.ack(b)
+			}
+			if err := send(ack); err != nil {
+				return err
+			}
 		}
 	}
 }

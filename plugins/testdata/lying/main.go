@@ -34,6 +34,7 @@
 //	huge-ack       acknowledges with a message of 65 MiB
 //	unordered      delivers rows behind one of the same uuid that it failed
 //	greedy         acknowledges only when it has two batches
+//	half-packs     says that it takes packs, and takes the first batch of each
 //	no-repeat      dies when a row comes again
 //	no-reconfigure dies when an instance is configured again
 //	leaves-out     ends a closed stream without acknowledging what it has (in the rule drain)
@@ -79,6 +80,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1" //nolint:depguard // package wire would not let it lie
+	pluginv2 "github.com/rivergate/rivergate/proto/rivergate/plugin/v2" //nolint:depguard // the same
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/wire"
 )
@@ -104,7 +106,7 @@ func main() {
 	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
-		VersionedPlugins: map[int]plugin.PluginSet{protocol.Version1: {wire.Name: l}},
+		VersionedPlugins: map[int]plugin.PluginSet{int(l.version()): {wire.Name: l}},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			if l.lie != "small" {
 				opts = append(opts, wire.ServerOptions()...)
@@ -129,7 +131,15 @@ type liar struct {
 func (l *liar) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 	pluginv1.RegisterBaseServer(s, l)
 	pluginv1.RegisterPusherServer(s, l)
+	pluginv2.RegisterPusherServer(s, packing{liar: l})
 	return nil
+}
+
+func (l *liar) version() uint32 {
+	if l.lie == "half-packs" {
+		return protocol.Version2
+	}
+	return protocol.Version1
 }
 
 func (l *liar) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn) (any, error) {
@@ -137,7 +147,7 @@ func (l *liar) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn)
 }
 
 func (l *liar) Handshake(context.Context, *pluginv1.HandshakeRequest) (*pluginv1.HandshakeResponse, error) {
-	version := uint32(protocol.Version1)
+	version := l.version()
 	if l.lie == "version" {
 		version = 99
 	}
@@ -145,8 +155,11 @@ func (l *liar) Handshake(context.Context, *pluginv1.HandshakeRequest) (*pluginv1
 }
 
 func (l *liar) capabilities() []string {
-	if l.lie == "one-slot" {
+	switch l.lie {
+	case "one-slot":
 		return []string{protocol.CapInstances}
+	case "half-packs":
+		return []string{protocol.CapPacks}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,28 @@ func checkWindow(ctx context.Context, s *suite) error {
 		}
 		if full.window != hostWindow {
 			s.note = fmt.Sprintf("it asks for a window of %d", full.window)
+		}
+		return nil
+	})
+}
+
+func checkPacks(ctx context.Context, s *suite) error {
+	if !slices.Contains(s.hello.Capabilities, protocol.CapPacks) {
+		return skipf("it does not say the capability %s: each batch gets a message of its own", protocol.CapPacks)
+	}
+	const change = "deliver and acknowledge each batch of a pack; or do not say the capability packs"
+	return s.onStream(ctx, func(_ *process, st *stream) error {
+		for _, frames := range [][]protocol.Frame{s.plain("packs", 2*hostWindow), s.plain("packs", 3), s.plain("packs", 1)} {
+			for batches := pack(frames, st.limits, 1); len(batches) > 0; {
+				n := min(len(batches), st.window)
+				if err := st.sendTogether(false, batches[:n]...); err != nil {
+					return addChange(err, change)
+				}
+				if err := st.settle(ctx); err != nil {
+					return during(addChange(err, change), "with %d batches in one message", n)
+				}
+				batches = batches[n:]
+			}
 		}
 		return nil
 	})

@@ -85,6 +85,7 @@ func misbehaviours(t *testing.T) []misbehaviour {
 		lie("huge-ack", "outcomes", "message"),
 		{binary: "slow", config: map[string]any{"delay": "1h"}, breaks: "outcomes", says: "batch 1", silent: true},
 		silent(lie("greedy", "window", "with one batch in flight")),
+		silent(lie("half-packs", "packs", "with 8 batches in one message")),
 		lie("unordered", "order", "delivered"),
 		lie("no-repeat", "retry", "panic: that row was here before"),
 		lie("no-reconfigure", "retry", "panic: configured already"),

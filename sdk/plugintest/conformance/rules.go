@@ -33,6 +33,7 @@ func Rules() []Rule {
 		{"health", "tells its health", "A configured instance is healthy; one that was never configured is NOT_FOUND.", []string{"deadlines"}, "", checkHealth},
 		{"outcomes", "accounts for every row", "Every batch is acknowledged once, in order and not before it was sent; each outcome names a row of the batches just acknowledged, once, with a class of the protocol.", []string{"health"}, protocol.KindPusher, checkOutcomes},
 		{"window", "works with any window", "It needs no more batches in flight than it is given, be it one, and keeps up with eight.", []string{"outcomes"}, protocol.KindPusher, checkWindow},
+		{"packs", "takes several batches in one message", "A plugin with the capability packs takes the batches of one message as if they had come one by one.", []string{"window"}, protocol.KindPusher, checkPacks},
 		{"order", "keeps the order after a failed row", "In an ordered batch, no row is delivered behind an undelivered one of the same organisation and uuid.", []string{"window"}, protocol.KindPusher, checkOrder},
 		{"retry", "takes rows again", "Rows that come again, on a new stream or after a new Configure, are acknowledged.", []string{"window"}, protocol.KindPusher, checkRetry},
 		{"drain", "finishes and releases an instance", "After the host has closed the stream it acknowledges what it has and ends the stream; Drain answers, also twice, and the instance is then unknown.", []string{"window"}, protocol.KindPusher, checkDrain},

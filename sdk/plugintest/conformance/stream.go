@@ -83,21 +83,26 @@ func (st *stream) send(ctx context.Context, ordered bool, batches ...[]protocol.
 				return err
 			}
 		}
-		if err := st.sendOne(ordered, frames); err != nil {
+		if err := st.sendTogether(ordered, frames); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (st *stream) sendOne(ordered bool, frames []protocol.Frame) error {
-	for i := range frames {
-		if f := &frames[i]; st.s.desc.NeedsTrigger && f.Trigger == nil {
-			f.Trigger = triggerOf(st.s.opts.Trigger, f.UUID)
+// sendTogether sends batches that are ready at the same moment.
+func (st *stream) sendTogether(ordered bool, list ...[]protocol.Frame) error {
+	batches := make([]*protocol.Batch, len(list))
+	for n, frames := range list {
+		for i := range frames {
+			if f := &frames[i]; st.s.desc.NeedsTrigger && f.Trigger == nil {
+				f.Trigger = triggerOf(st.s.opts.Trigger, f.UUID)
+			}
 		}
+		batches[n] = &protocol.Batch{Seq: st.seq + 1 + uint64(n), Frames: frames, Ordered: ordered}
 	}
 	stuck := time.AfterFunc(st.s.opts.Timeout, st.cancel)
-	err := st.raw.Send(&protocol.Batch{Seq: st.seq + 1, Frames: frames, Ordered: ordered})
+	err := st.raw.Send(batches...)
 	if !stuck.Stop() && err != nil {
 		return fail(fmt.Sprintf("batch %d to be read within %s", st.seq+1, st.s.opts.Timeout), "the plugin does not read its stream", "read batches as they come, up to the window")
 	}
@@ -120,8 +125,8 @@ func (st *stream) sendOne(ordered bool, frames []protocol.Frame) error {
 		}
 		return st.broken(fmt.Sprintf("batch %d", st.seq+1), err)
 	}
-	st.seq++
-	st.inFlight = append(st.inFlight, frames)
+	st.seq += uint64(len(list))
+	st.inFlight = append(st.inFlight, list...)
 	return nil
 }
 

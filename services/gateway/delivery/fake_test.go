@@ -132,18 +132,20 @@ func (p *process) end(how string, crashed bool) {
 	})
 }
 
-func (p *process) Send(b *protocol.Batch) error {
-	select {
-	case <-p.dead:
-		return io.EOF
-	default:
+func (p *process) Send(batches ...*protocol.Batch) error {
+	for _, b := range batches {
+		select {
+		case <-p.dead:
+			return io.EOF
+		default:
+		}
+		select {
+		case p.inbox <- b:
+		case <-p.dead:
+			return io.EOF
+		}
 	}
-	select {
-	case p.inbox <- b:
-		return nil
-	case <-p.dead:
-		return io.EOF
-	}
+	return nil
 }
 
 func (p *process) Recv() (protocol.Ack, error) {

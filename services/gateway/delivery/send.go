@@ -108,6 +108,7 @@ func (c *chain) converse(ctx context.Context) (*session, error) {
 // send hands batches to the stream, in a goroutine of its own since a plugin that does not read makes Send wait.
 func (c *chain) send(s *session) {
 	failed := false
+	var pack []*protocol.Batch
 	for {
 		select {
 		case b, ok := <-s.outbox:
@@ -120,11 +121,9 @@ func (c *chain) send(s *session) {
 			if failed {
 				continue
 			}
-			err := c.shapeBatch(b)
-			if err == nil {
-				s.sent.Store(b.Seq)
-				err = s.Send(b)
-			}
+			pack = s.gather(append(pack[:0], b))
+			err := c.sendPack(s, pack)
+			clear(pack)
 			if err != nil {
 				failed = true
 				c.tell(event{session: s, sending: true, err: err})
@@ -133,6 +132,37 @@ func (c *chain) send(s *session) {
 			return
 		}
 	}
+}
+
+// gather adds to a batch those that wait behind it, as many as go into one message.
+func (s *session) gather(pack []*protocol.Batch) []*protocol.Batch {
+	for size := 0; ; {
+		for _, f := range pack[len(pack)-1].Frames {
+			size += len(f.Data)
+		}
+		if size >= protocol.PackBytes {
+			return pack
+		}
+		select {
+		case b, ok := <-s.outbox:
+			if !ok { // send sees it again
+				return pack
+			}
+			pack = append(pack, b)
+		default:
+			return pack
+		}
+	}
+}
+
+func (c *chain) sendPack(s *session, pack []*protocol.Batch) error {
+	for _, b := range pack {
+		if err := c.shapeBatch(b); err != nil {
+			return err
+		}
+	}
+	s.sent.Store(pack[len(pack)-1].Seq)
+	return s.Send(pack...)
 }
 
 // receive takes acknowledgements until the stream ends, and finds out how it ended.

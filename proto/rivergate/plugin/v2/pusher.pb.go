@@ -32,6 +32,7 @@ type HostMessage struct {
 	//
 	//	*HostMessage_Open
 	//	*HostMessage_Batch
+	//	*HostMessage_Pack
 	Message       isHostMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -92,6 +93,15 @@ func (x *HostMessage) GetBatch() *v1.Batch {
 	return nil
 }
 
+func (x *HostMessage) GetPack() *Pack {
+	if x != nil {
+		if x, ok := x.Message.(*HostMessage_Pack); ok {
+			return x.Pack
+		}
+	}
+	return nil
+}
+
 type isHostMessage_Message interface {
 	isHostMessage_Message()
 }
@@ -104,9 +114,62 @@ type HostMessage_Batch struct {
 	Batch *v1.Batch `protobuf:"bytes,2,opt,name=batch,proto3,oneof"`
 }
 
+type HostMessage_Pack struct {
+	Pack *Pack `protobuf:"bytes,3,opt,name=pack,proto3,oneof"` // only to a plugin that said the capability "packs" in the Handshake
+}
+
 func (*HostMessage_Open) isHostMessage_Message() {}
 
 func (*HostMessage_Batch) isHostMessage_Message() {}
+
+func (*HostMessage_Pack) isHostMessage_Message() {}
+
+// Pack is batches that were ready at the same moment, in the order of their seq: one message costs less than many small ones.
+// It means the same as these batches one by one. A message stays within the plugin's max_batch_bytes, and each batch counts
+// in the window. A batch that is done is acknowledged without waiting for one behind it that takes its time.
+type Pack struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batches       []*v1.Batch            `protobuf:"bytes,1,rep,name=batches,proto3" json:"batches,omitempty"` // one at least
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pack) Reset() {
+	*x = Pack{}
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pack) ProtoMessage() {}
+
+func (x *Pack) ProtoReflect() protoreflect.Message {
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pack.ProtoReflect.Descriptor instead.
+func (*Pack) Descriptor() ([]byte, []int) {
+	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Pack) GetBatches() []*v1.Batch {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
 
 // Open names the instance that the stream belongs to.
 type Open struct {
@@ -118,7 +181,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[1]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -130,7 +193,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[1]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -143,7 +206,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{1}
+	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Open) GetInstanceId() string {
@@ -168,7 +231,7 @@ type PluginMessage struct {
 
 func (x *PluginMessage) Reset() {
 	*x = PluginMessage{}
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[2]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -180,7 +243,7 @@ func (x *PluginMessage) String() string {
 func (*PluginMessage) ProtoMessage() {}
 
 func (x *PluginMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[2]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -193,7 +256,7 @@ func (x *PluginMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginMessage.ProtoReflect.Descriptor instead.
 func (*PluginMessage) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{2}
+	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PluginMessage) GetMessage() isPluginMessage_Message {
@@ -261,7 +324,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[3]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +336,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[3]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +349,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{3}
+	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{4}
 }
 
 // Working acknowledges nothing. It says that the plugin gets on with the batch after the last acknowledged one, which takes
@@ -299,7 +362,7 @@ type Working struct {
 
 func (x *Working) Reset() {
 	*x = Working{}
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[4]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +374,7 @@ func (x *Working) String() string {
 func (*Working) ProtoMessage() {}
 
 func (x *Working) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[4]
+	mi := &file_rivergate_plugin_v2_pusher_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,18 +387,21 @@ func (x *Working) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Working.ProtoReflect.Descriptor instead.
 func (*Working) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{4}
+	return file_rivergate_plugin_v2_pusher_proto_rawDescGZIP(), []int{5}
 }
 
 var File_rivergate_plugin_v2_pusher_proto protoreflect.FileDescriptor
 
 const file_rivergate_plugin_v2_pusher_proto_rawDesc = "" +
 	"\n" +
-	" rivergate/plugin/v2/pusher.proto\x12\x13rivergate.plugin.v2\x1a rivergate/plugin/v1/pusher.proto\"}\n" +
+	" rivergate/plugin/v2/pusher.proto\x12\x13rivergate.plugin.v2\x1a rivergate/plugin/v1/pusher.proto\"\xae\x01\n" +
 	"\vHostMessage\x12/\n" +
 	"\x04open\x18\x01 \x01(\v2\x19.rivergate.plugin.v2.OpenH\x00R\x04open\x122\n" +
-	"\x05batch\x18\x02 \x01(\v2\x1a.rivergate.plugin.v1.BatchH\x00R\x05batchB\t\n" +
-	"\amessage\"'\n" +
+	"\x05batch\x18\x02 \x01(\v2\x1a.rivergate.plugin.v1.BatchH\x00R\x05batch\x12/\n" +
+	"\x04pack\x18\x03 \x01(\v2\x19.rivergate.plugin.v2.PackH\x00R\x04packB\t\n" +
+	"\amessage\"<\n" +
+	"\x04Pack\x124\n" +
+	"\abatches\x18\x01 \x03(\v2\x1a.rivergate.plugin.v1.BatchR\abatches\"'\n" +
 	"\x04Open\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\"\xb9\x01\n" +
@@ -361,29 +427,32 @@ func file_rivergate_plugin_v2_pusher_proto_rawDescGZIP() []byte {
 	return file_rivergate_plugin_v2_pusher_proto_rawDescData
 }
 
-var file_rivergate_plugin_v2_pusher_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_rivergate_plugin_v2_pusher_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_rivergate_plugin_v2_pusher_proto_goTypes = []any{
 	(*HostMessage)(nil),   // 0: rivergate.plugin.v2.HostMessage
-	(*Open)(nil),          // 1: rivergate.plugin.v2.Open
-	(*PluginMessage)(nil), // 2: rivergate.plugin.v2.PluginMessage
-	(*Opened)(nil),        // 3: rivergate.plugin.v2.Opened
-	(*Working)(nil),       // 4: rivergate.plugin.v2.Working
-	(*v1.Batch)(nil),      // 5: rivergate.plugin.v1.Batch
-	(*v1.Ack)(nil),        // 6: rivergate.plugin.v1.Ack
+	(*Pack)(nil),          // 1: rivergate.plugin.v2.Pack
+	(*Open)(nil),          // 2: rivergate.plugin.v2.Open
+	(*PluginMessage)(nil), // 3: rivergate.plugin.v2.PluginMessage
+	(*Opened)(nil),        // 4: rivergate.plugin.v2.Opened
+	(*Working)(nil),       // 5: rivergate.plugin.v2.Working
+	(*v1.Batch)(nil),      // 6: rivergate.plugin.v1.Batch
+	(*v1.Ack)(nil),        // 7: rivergate.plugin.v1.Ack
 }
 var file_rivergate_plugin_v2_pusher_proto_depIdxs = []int32{
-	1, // 0: rivergate.plugin.v2.HostMessage.open:type_name -> rivergate.plugin.v2.Open
-	5, // 1: rivergate.plugin.v2.HostMessage.batch:type_name -> rivergate.plugin.v1.Batch
-	3, // 2: rivergate.plugin.v2.PluginMessage.opened:type_name -> rivergate.plugin.v2.Opened
-	6, // 3: rivergate.plugin.v2.PluginMessage.ack:type_name -> rivergate.plugin.v1.Ack
-	4, // 4: rivergate.plugin.v2.PluginMessage.working:type_name -> rivergate.plugin.v2.Working
-	0, // 5: rivergate.plugin.v2.Pusher.Deliver:input_type -> rivergate.plugin.v2.HostMessage
-	2, // 6: rivergate.plugin.v2.Pusher.Deliver:output_type -> rivergate.plugin.v2.PluginMessage
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	2, // 0: rivergate.plugin.v2.HostMessage.open:type_name -> rivergate.plugin.v2.Open
+	6, // 1: rivergate.plugin.v2.HostMessage.batch:type_name -> rivergate.plugin.v1.Batch
+	1, // 2: rivergate.plugin.v2.HostMessage.pack:type_name -> rivergate.plugin.v2.Pack
+	6, // 3: rivergate.plugin.v2.Pack.batches:type_name -> rivergate.plugin.v1.Batch
+	4, // 4: rivergate.plugin.v2.PluginMessage.opened:type_name -> rivergate.plugin.v2.Opened
+	7, // 5: rivergate.plugin.v2.PluginMessage.ack:type_name -> rivergate.plugin.v1.Ack
+	5, // 6: rivergate.plugin.v2.PluginMessage.working:type_name -> rivergate.plugin.v2.Working
+	0, // 7: rivergate.plugin.v2.Pusher.Deliver:input_type -> rivergate.plugin.v2.HostMessage
+	3, // 8: rivergate.plugin.v2.Pusher.Deliver:output_type -> rivergate.plugin.v2.PluginMessage
+	8, // [8:9] is the sub-list for method output_type
+	7, // [7:8] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_rivergate_plugin_v2_pusher_proto_init() }
@@ -394,8 +463,9 @@ func file_rivergate_plugin_v2_pusher_proto_init() {
 	file_rivergate_plugin_v2_pusher_proto_msgTypes[0].OneofWrappers = []any{
 		(*HostMessage_Open)(nil),
 		(*HostMessage_Batch)(nil),
+		(*HostMessage_Pack)(nil),
 	}
-	file_rivergate_plugin_v2_pusher_proto_msgTypes[2].OneofWrappers = []any{
+	file_rivergate_plugin_v2_pusher_proto_msgTypes[3].OneofWrappers = []any{
 		(*PluginMessage_Opened)(nil),
 		(*PluginMessage_Ack)(nil),
 		(*PluginMessage_Working)(nil),
@@ -406,7 +476,7 @@ func file_rivergate_plugin_v2_pusher_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivergate_plugin_v2_pusher_proto_rawDesc), len(file_rivergate_plugin_v2_pusher_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

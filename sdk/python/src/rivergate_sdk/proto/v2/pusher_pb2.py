@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from rivergate_sdk.proto.v1 import pusher_pb2 as rivergate_dot_plugin_dot_v1_dot_pusher__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rivergate/plugin/v2/pusher.proto\x12\x13rivergate.plugin.v2\x1a rivergate/plugin/v1/pusher.proto\"p\n\x0bHostMessage\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.rivergate.plugin.v2.OpenH\x00\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1a.rivergate.plugin.v1.BatchH\x00\x42\t\n\x07message\"\x1b\n\x04Open\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\xa3\x01\n\rPluginMessage\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.rivergate.plugin.v2.OpenedH\x00\x12\'\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x18.rivergate.plugin.v1.AckH\x00\x12/\n\x07working\x18\x03 \x01(\x0b\x32\x1c.rivergate.plugin.v2.WorkingH\x00\x42\t\n\x07message\"\x08\n\x06Opened\"\t\n\x07Working2]\n\x06Pusher\x12S\n\x07\x44\x65liver\x12 .rivergate.plugin.v2.HostMessage\x1a\".rivergate.plugin.v2.PluginMessage(\x01\x30\x01\x42\x43ZAgithub.com/rivergate/rivergate/proto/rivergate/plugin/v2;pluginv2b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rivergate/plugin/v2/pusher.proto\x12\x13rivergate.plugin.v2\x1a rivergate/plugin/v1/pusher.proto\"\x9b\x01\n\x0bHostMessage\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.rivergate.plugin.v2.OpenH\x00\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1a.rivergate.plugin.v1.BatchH\x00\x12)\n\x04pack\x18\x03 \x01(\x0b\x32\x19.rivergate.plugin.v2.PackH\x00\x42\t\n\x07message\"3\n\x04Pack\x12+\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1a.rivergate.plugin.v1.Batch\"\x1b\n\x04Open\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\xa3\x01\n\rPluginMessage\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.rivergate.plugin.v2.OpenedH\x00\x12\'\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x18.rivergate.plugin.v1.AckH\x00\x12/\n\x07working\x18\x03 \x01(\x0b\x32\x1c.rivergate.plugin.v2.WorkingH\x00\x42\t\n\x07message\"\x08\n\x06Opened\"\t\n\x07Working2]\n\x06Pusher\x12S\n\x07\x44\x65liver\x12 .rivergate.plugin.v2.HostMessage\x1a\".rivergate.plugin.v2.PluginMessage(\x01\x30\x01\x42\x43ZAgithub.com/rivergate/rivergate/proto/rivergate/plugin/v2;pluginv2b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rivergate.plugin.v2.pusher_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZAgithub.com/rivergate/rivergate/proto/rivergate/plugin/v2;pluginv2'
-  _globals['_HOSTMESSAGE']._serialized_start=91
-  _globals['_HOSTMESSAGE']._serialized_end=203
-  _globals['_OPEN']._serialized_start=205
-  _globals['_OPEN']._serialized_end=232
-  _globals['_PLUGINMESSAGE']._serialized_start=235
-  _globals['_PLUGINMESSAGE']._serialized_end=398
-  _globals['_OPENED']._serialized_start=400
-  _globals['_OPENED']._serialized_end=408
-  _globals['_WORKING']._serialized_start=410
-  _globals['_WORKING']._serialized_end=419
-  _globals['_PUSHER']._serialized_start=421
-  _globals['_PUSHER']._serialized_end=514
+  _globals['_HOSTMESSAGE']._serialized_start=92
+  _globals['_HOSTMESSAGE']._serialized_end=247
+  _globals['_PACK']._serialized_start=249
+  _globals['_PACK']._serialized_end=300
+  _globals['_OPEN']._serialized_start=302
+  _globals['_OPEN']._serialized_end=329
+  _globals['_PLUGINMESSAGE']._serialized_start=332
+  _globals['_PLUGINMESSAGE']._serialized_end=495
+  _globals['_OPENED']._serialized_start=497
+  _globals['_OPENED']._serialized_end=505
+  _globals['_WORKING']._serialized_start=507
+  _globals['_WORKING']._serialized_end=516
+  _globals['_PUSHER']._serialized_start=518
+  _globals['_PUSHER']._serialized_end=611
 # @@protoc_insertion_point(module_scope)
