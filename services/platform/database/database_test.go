@@ -71,7 +71,10 @@ func TestCommitsAreSyncedToDisk(t *testing.T) {
 
 func TestReadersCannotWrite(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
-	_, err := db.Reader().QueryContext(t.Context(), "INSERT INTO words VALUES ('one') RETURNING word")
+	rows, err := db.Reader().QueryContext(t.Context(), "INSERT INTO words VALUES ('one') RETURNING word")
+	if err == nil {
+		err = errors.Join(rows.Err(), rows.Close())
+	}
 	require.ErrorContains(t, err, "readonly")
 }
 
