@@ -59,7 +59,7 @@ func (l *Ledger) renew(ctx context.Context) error {
 // retire says that it does not.
 func (l *Ledger) retire(ctx context.Context) error {
 	return l.db.Write(ctx, func(tx *database.Tx) error {
-		return run(ctx, tx, "UPDATE ledger_hosts SET expires = 0 WHERE owner = ?", l.owner)
+		return run(ctx, tx, "UPDATE ledger_hosts SET expires = ? WHERE owner = ?", micros(l.now()), l.owner)
 	})
 }
 
@@ -68,8 +68,9 @@ func (l *Ledger) takeOver(ctx context.Context, name string) error {
 	if strings.ContainsAny(name, "/") {
 		return fmt.Errorf("the name %q has a slash in it", name)
 	}
+	now := micros(l.now())
 	return l.db.Write(ctx, func(tx *database.Tx) error { // '0' comes after '/'
-		return run(ctx, tx, "UPDATE ledger_hosts SET expires = 0 WHERE owner > ? AND owner < ?", name+"/", name+"0")
+		return run(ctx, tx, "UPDATE ledger_hosts SET expires = ? WHERE owner > ? AND owner < ? AND expires > ?", now, name+"/", name+"0", now)
 	})
 }
 

@@ -3,7 +3,10 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rivergate/rivergate/services/platform/database"
 )
@@ -11,6 +14,8 @@ import (
 const (
 	claimed = time.Minute // for which a tombstone is the caller's alone
 	late    = time.Minute // for which the object of a dead process may still appear
+
+	sweepers = 50 // holds that Sweep releases at once
 )
 
 // dead is the condition of holds that nobody keeps alive; its arguments are the time twice.
@@ -31,12 +36,23 @@ func (l *Ledger) Sweep(ctx context.Context, limit int) (n int, err error) {
 	if err != nil {
 		return 0, wrap("sweep", err)
 	}
+	var released atomic.Int64
+	all, together := errgroup.WithContext(ctx)
+	all.SetLimit(sweepers) // so that they share transactions
 	for _, h := range found {
-		if err := l.release(ctx, h.org, h.id, true); err != nil {
-			return n, wrap("sweep", err)
-		}
-		n++
-		l.metrics.expired.Inc()
+		all.Go(func() error {
+			if err := l.release(together, h.org, h.id, true); err != nil {
+				return err
+			}
+			released.Add(1)
+			l.metrics.expired.Inc()
+			return nil
+		})
+	}
+	err = all.Wait()
+	n = int(released.Load())
+	if err != nil {
+		return n, wrap("sweep", err)
 	}
 	// A process that is late, not dead, comes back with its next renewal.
 	err = l.db.Write(ctx, func(tx *database.Tx) error {
