@@ -74,7 +74,7 @@ func TestConformanceOfALyingPluginExitsWithOneAndSaysWhatToChange(t *testing.T) 
 	require.Equal(t, 1, r.code, r.stdout+r.stderr)
 	require.Contains(t, r.stdout, "FAIL     describe ")
 	require.Contains(t, r.stdout, "Came: engine")
-	require.Contains(t, r.stdout, "Change: say the kind pusher")
+	require.Contains(t, r.stdout, "Change: say one of these kinds")
 	require.Empty(t, r.stderr)
 	// Without --pass-env the plugin does not hear of the variable.
 	r = rivergateWith(t, []string{"LIE=kind"}, "", "conformance", binary, "--rule", "describe")

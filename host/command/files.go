@@ -107,7 +107,8 @@ func (c *cli) listFiles(cmd *cobra.Command, query url.Values) error {
 func (c *cli) filesRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm OBJECT…", Aliases: []string{"delete"}, Short: "Remove files; their bytes go back to the quota",
-		Args: cobra.MinimumNArgs(1),
+		Example: "  rivergate files rm organizations/1/files/0/results_20260131_120000_9f86d081.csv",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, objects []string) error {
 			host, err := c.client()
 			if err != nil {
@@ -172,6 +173,7 @@ func (c *cli) filesURLCommand() *cobra.Command {
 func (c *cli) filesUsageCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "usage", Short: "Show how much of its quota the organisation uses", Args: cobra.NoArgs,
+		Example: "  rivergate files usage --org 7",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, err := c.client()
 			if err != nil {

@@ -31,6 +31,7 @@ func (c *cli) modelsListCommand() *cobra.Command {
 	var page int
 	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List models", Args: cobra.NoArgs,
+		Example: "  rivergate models ls --search churn",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, err := c.client()
 			if err != nil {

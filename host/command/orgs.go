@@ -47,6 +47,7 @@ RIVERGATE_INTERNAL_TOKEN.
 func (c *cli) orgsListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List organisations with what they keep", Args: cobra.NoArgs,
+		Example: "  rivergate orgs ls",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, err := c.client()
 			if err != nil {

@@ -56,7 +56,8 @@ downloads go on meanwhile. Nothing found: exit code 0. With --fix, objects that 
 object are taken out, dead reservations are released, and the sums are written again.
 
 ` + exitCodesHelp,
-		Args: cobra.NoArgs,
+		Example: "  rivergate storage reconcile\n  rivergate storage reconcile --fix",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, err := c.client()
 			if err != nil {

@@ -34,7 +34,7 @@ func TestReservedAndDoubledInstancesAreProblemsBeforeAnythingStarts(t *testing.T
 	w.install("lying", "two-x")
 	problems := w.host.Start(t.Context(), []Instance{
 		acme("min"), acme("two-x"), acme("two-x"),
-		{Name: "store", Kind: protocol.KindStorage},
+		{Name: "store", Kind: protocol.KindConnector},
 		{Name: "two", Plugin: "engine"},
 		{Name: "pin", Plugin: "two-x", SHA256: "abc"},
 		{Name: "env", Plugin: "two-x", PassEnv: []string{"HOME", "PLUGIN_CLIENT_CERT", "A=B"}},
@@ -42,7 +42,7 @@ func TestReservedAndDoubledInstancesAreProblemsBeforeAnythingStarts(t *testing.T
 	text := reasons(problems)
 	require.Contains(t, text, `PLUGIN_MIN_ENABLED the name "min" is reserved`)
 	require.Contains(t, text, `PLUGIN_TWO_X_ENABLED two instances are called "two-x"`)
-	require.Contains(t, text, `PLUGIN_STORAGE_STORE_ENABLED plugins of the kind "storage" cannot be run`)
+	require.Contains(t, text, `PLUGIN_CONNECTOR_STORE_ENABLED plugins of the kind "connector" cannot be run`)
 	require.Contains(t, text, `PLUGIN_TWO_USE the name "engine" is reserved`)
 	require.Contains(t, text, `PLUGIN_PIN_SHA256 must be a SHA-256`)
 	require.Contains(t, text, `PLUGIN_ENV_PASS_ENV PLUGIN_CLIENT_CERT cannot be passed`)

@@ -313,7 +313,7 @@ func TestStopKillsWhatDoesNotEnd(t *testing.T) {
 	require.NoError(t, s.Send(batch(1, 1, `{"poison":true}`)))
 	pids := []int{w.pid("lying"), w.pid("hang")}
 	began := time.Now()
-	require.ErrorContains(t, w.host.Stop(context.Background()), "delivery streams are still open")
+	require.ErrorContains(t, w.host.Stop(context.Background()), "it is still at work")
 	require.Less(t, time.Since(began), 4*time.Second)
 	for _, pid := range pids {
 		require.False(t, alive(pid))
