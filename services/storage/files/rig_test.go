@@ -13,6 +13,7 @@ import (
 	"net/textproto"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -277,6 +278,7 @@ func (r *rig) reconciled() {
 
 // schemas are the answers that the OpenAPI document promises, by operation.
 type schemas struct {
+	mu       sync.Mutex // of the compiler
 	compiler *jsonschema.Compiler
 	document any
 	places   map[string]string // operation id → pointer to its responses
@@ -322,7 +324,9 @@ func (s *schemas) check(t *testing.T, a answer, head bool) {
 		require.NotEmpty(t, content, "%s %d promises no body: %s", id, a.status, a.body)
 		return
 	}
+	s.mu.Lock()
 	schema, err := s.compiler.Compile("file:///openapi.json#/paths/" + place + "/content/application~1json/schema")
+	s.mu.Unlock()
 	require.NoError(t, err)
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(a.body))
 	require.NoError(t, err)
