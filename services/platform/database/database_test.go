@@ -73,7 +73,8 @@ func TestReadersCannotWrite(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"))
 	rows, err := db.Reader().QueryContext(t.Context(), "INSERT INTO words VALUES ('one') RETURNING word")
 	if err == nil {
-		err = errors.Join(rows.Err(), rows.Close())
+		defer rows.Close()
+		err = rows.Err()
 	}
 	require.ErrorContains(t, err, "readonly")
 }
