@@ -54,7 +54,7 @@ run: host pusher-file storage-local ## build the host, the file pusher and the l
 .PHONY: test
 test: ## everything, end to end included, with the real servers it needs
 	@deploy/services run $(SERVICES) -- bash -c 'go test -count=1 -timeout 20m $(TESTFLAGS) $$(go list ./sdk/python ./... | grep -v /host/e2e$$) && code=0 || code=$$?; \
-		go test -count=1 -timeout 20m $(TESTFLAGS) ./host/e2e && exit $$code'
+		go test -count=1 -timeout 30m $(TESTFLAGS) ./host/e2e && exit $$code'
 
 .PHONY: race
 race: ## unit tests under the race detector; sdk/python, whose work is done by Python, is left out
