@@ -337,3 +337,32 @@ func TestRegistrationsThatWereCutOffAreFinishedOrForgotten(t *testing.T) {
 		require.True(t, bytes.Contains([]byte(r.dir.Keys()[0]), []byte("/models/")))
 	})
 }
+
+func TestARegistrationThatIsRepeatedWithItsKeyIsOne(t *testing.T) {
+	r := newRig(t, openSQLite(t))
+	r.key = "one"
+	status, first := r.upload(modelsPath, "name", "a", "file", "m.pkl\nbytes")
+	require.Equal(t, 201, status, first)
+	status, again := r.upload(modelsPath, "name", "a", "file", "m.pkl\nbytes")
+	require.Equal(t, 201, status, again)
+	require.Equal(t, first, again)
+	for _, other := range [][]string{{"name", "b", "file", "m.pkl\nbytes"}, {"name", "a", "file", "m.pkl\nother"}} {
+		status, failure := r.upload(modelsPath, other...)
+		require.Equal(t, 422, status, failure)
+	}
+	r.key = ""
+	status, file := r.upload("/api/v1/storage/upload", "file_category", "general", "file", "m.onnx\nbytes")
+	require.Equal(t, 201, status, file)
+	r.key = "two"
+	body := fmt.Sprintf(`{"name": "b", "artifact_uri": %q}`, file["file_path"])
+	status, first = r.post(modelsPath, body)
+	require.Equal(t, 201, status, first)
+	status, again = r.post(modelsPath, body)
+	require.Equal(t, 201, status, again)
+	require.Equal(t, first, again)
+	status, _ = r.post(modelsPath, body+" ")
+	require.Equal(t, 422, status)
+	_, list := r.get(modelsPath)
+	require.Len(t, list["items"], 2)
+	require.EqualValues(t, 3*len("bytes"), r.reconciled())
+}

@@ -49,6 +49,7 @@ type rig struct {
 	url      string
 	client   *http.Client
 	org      string
+	key      string // Idempotency-Key; empty: none
 	document any
 	compiler *jsonschema.Compiler
 }
@@ -143,6 +144,9 @@ func (r *rig) ask(method, path string, body io.Reader, contentType string) (int,
 	require.NoError(r.t, err)
 	request.Header.Set(api.HeaderOrg, r.org)
 	request.Header.Set(api.HeaderUser, "3")
+	if r.key != "" {
+		request.Header.Set(api.HeaderIdempotencyKey, r.key)
+	}
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
 	}

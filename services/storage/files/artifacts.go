@@ -40,6 +40,12 @@ func (f *Form) FileName() string { return f.form.fileName }
 // ContentType is what the client says that the file is.
 func (f *Form) ContentType() string { return f.form.part.Header.Get(fiber.HeaderContentType) }
 
+// Digest is what the form was, given the hash of its file, once that has been stored.
+func (f *Form) Digest(sha256 string) [16]byte { return f.form.digest(sha256) }
+
+// Repeat reads the form of a request that was there before, and answers it as then.
+func (f *Form) Repeat(c *fiber.Ctx, promise *api.Promise) error { return f.form.repeat(c, promise) }
+
 // Discard takes what is left of the body off the connection.
 func (f *Form) Discard() {
 	if f.form != nil {

@@ -106,7 +106,7 @@ func (m *Models) Routes() []api.Route {
 			Summary: "Register a model, or the next version of one",
 			About: "With the file in a form, or as JSON with the artifact_uri of a file that was uploaded before. A version never changes, and its number never comes again: " +
 				"one that fails may have used a number up.",
-			Body: Registration{}, Form: registrationForm{}, KeepsAnswers: true,
+			Body: Registration{}, Form: registrationForm{}, Streams: true,
 			Answers: []api.Answer{{Status: http.StatusCreated, Body: api.Envelope[Registered]{}}},
 			Errors: []int{
 				http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
@@ -151,13 +151,15 @@ func versionOf(id string) (int64, error) {
 func (m *Models) registerModel(c *fiber.Ctx) error {
 	caller := api.CallerOf(c)
 	v := version{org: caller.OrgID, user: caller.UserID, trainingSeconds: -1}
+	promise := api.PromiseOf(c)
 	var err error
+	var repeated bool
 	if sent := string(c.Request().Header.ContentType()); strings.HasPrefix(strings.ToLower(sent), "multipart/") {
-		v, err = m.registerForm(c, v)
+		v, repeated, err = m.registerForm(c, promise, v)
 	} else {
-		v, err = m.registerCopy(c, caller, v)
+		v, repeated, err = m.registerCopy(c, promise, caller, v)
 	}
-	if err != nil {
+	if err != nil || repeated {
 		return answerTo(err)
 	}
 	return api.Success(c, http.StatusCreated, Registered{
@@ -166,17 +168,21 @@ func (m *Models) registerModel(c *fiber.Ctx) error {
 	}, "Model version registered")
 }
 
-func (m *Models) registerForm(c *fiber.Ctx, v version) (version, error) {
+// registerForm registers the file of a form; repeated: the first answer to the request was given again.
+func (m *Models) registerForm(c *fiber.Ctx, promise *api.Promise, v version) (_ version, repeated bool, err error) {
 	form, err := m.artifacts.Form(c)
 	if form != nil {
 		defer form.Discard()
 	}
 	if err != nil {
-		return v, err
+		return v, false, err
+	}
+	if promise.Repeats() {
+		return v, true, form.Repeat(c, promise)
 	}
 	v.fileName, v.contentType, v.model = form.FileName(), form.ContentType(), form.Fields()["model_id"]
 	v.format = formatOf(v.fileName)
-	return m.register(v, storing(m.artifacts.Store, form), func(v *version) error {
+	v, err = m.register(v, storing(m.artifacts.Store, form), func(v *version) error {
 		r, err := registrationOf(form.Fields())
 		if err != nil {
 			return err
@@ -186,6 +192,10 @@ func (m *Models) registerForm(c *fiber.Ctx, v version) (version, error) {
 		}
 		return r.into(v)
 	})
+	if err == nil {
+		promise.Is(form.Digest(v.sha256))
+	}
+	return v, false, err
 }
 
 type (
@@ -197,25 +207,38 @@ func storing(store func(ledgerFile, Form, late) (ledgerFile, error), form Form) 
 	return func(file ledgerFile, late late) (ledgerFile, error) { return store(file, form, late) }
 }
 
-func (m *Models) registerCopy(c *fiber.Ctx, caller *api.Caller, v version) (version, error) {
+// registerCopy registers a file that was uploaded before; repeated as with registerForm.
+func (m *Models) registerCopy(c *fiber.Ctx, promise *api.Promise, caller *api.Caller, v version) (_ version, repeated bool, err error) {
+	body, err := api.ReadBody(c, maxBody)
+	if err != nil {
+		return v, false, err
+	}
+	digest := api.Digest(body)
+	if promise.Repeats() {
+		return v, true, promise.Repeat(c, digest)
+	}
 	var r Registration
 	if err := api.ReadJSON(c, maxBody, &r); err != nil {
-		return v, err
+		return v, false, err
 	}
 	if r.ArtifactURI == "" {
-		return v, api.BadRequest("artifact_uri", "artifact_uri is missing; or send the file in a form")
+		return v, false, api.BadRequest("artifact_uri", "artifact_uri is missing; or send the file in a form")
 	}
 	file, err := m.artifacts.Visible(caller, r.ArtifactURI)
 	if err != nil {
-		return v, err
+		return v, false, err
 	}
 	v.fileName, v.model = file.FileName, r.ModelID
 	v.format = formatOf(v.fileName)
 	if err := r.into(&v); err != nil {
-		return v, err
+		return v, false, err
 	}
-	return m.register(v, func(to ledgerFile, late late) (ledgerFile, error) { return m.artifacts.Copy(file, to, late) },
+	v, err = m.register(v, func(to ledgerFile, late late) (ledgerFile, error) { return m.artifacts.Copy(file, to, late) },
 		func(*version) error { return nil })
+	if err == nil {
+		promise.Is(digest)
+	}
+	return v, false, err
 }
 
 // formatOf is the format that a file's name says.

@@ -44,6 +44,9 @@ type Form interface {
 	Fields() map[string]string
 	FileName() string
 	ContentType() string
+	// Digest is what the form was, given the hash of its file; Repeat reads the form and answers a request that was there before.
+	Digest(sha256 string) [16]byte
+	Repeat(c *fiber.Ctx, promise *api.Promise) error
 	Discard()
 }
 
