@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +52,7 @@ type rig struct {
 	org      string
 	key      string // Idempotency-Key; empty: none
 	document any
+	mu       sync.Mutex // of the compiler
 	compiler *jsonschema.Compiler
 }
 
@@ -179,7 +181,9 @@ func (r *rig) check(response *http.Response, text []byte) {
 	}
 	escaped := strings.ReplaceAll(strings.ReplaceAll(at, "~", "~0"), "/", "~1")
 	pointer := fmt.Sprintf("/paths/%s/%s/responses/%d/content/application~1json/schema", escaped, strings.ToLower(response.Request.Method), response.StatusCode)
+	r.mu.Lock()
 	schema, err := r.compiler.Compile("file:///openapi.json#" + pointer)
+	r.mu.Unlock()
 	require.NoError(r.t, err, "%s %d is not promised: %s", at, response.StatusCode, text)
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	require.NoError(r.t, err)

@@ -145,7 +145,9 @@ func TestWhatIsNoUploadLeavesNothing(t *testing.T) {
 		r.do(http.MethodPost, uploadPath, strings.NewReader("x"), "Content-Type", "multipart/form-data").refused(400)
 		r.do(http.MethodPost, uploadPath, strings.NewReader("no form"), "Content-Type", "multipart/form-data; boundary=x").refused(400)
 		body, contentType := formOf(file)
-		r.do(http.MethodPost, uploadPath, bytes.NewReader(body[:len(body)-20]), "Content-Type", contentType).refused(400) // a length that fits, no end
+		for _, missing := range []int{3, 4, 20, 70} { // a length that fits, no end
+			r.do(http.MethodPost, uploadPath, bytes.NewReader(body[:len(body)-missing]), "Content-Type", contentType).refused(400)
+		}
 		r.clean()
 	})
 }

@@ -75,7 +75,7 @@ func formFrom(body io.Reader, size int64, boundary string) *form {
 func (f *form) next() (file bool, err error) {
 	for {
 		part, err := f.reader.NextRawPart()
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == io.EOF { //nolint:errorlint // the last boundary; a form that breaks off before it gives a wrapped one
 			return false, nil
 		}
 		if err != nil {
@@ -152,6 +152,7 @@ func (f *feed) Read(p []byte) (int, error) {
 }
 
 // begin: the file begins. The answer is the most bytes that it can have, exactly so many when nothing stands behind it; -1: not known.
+// A form whose lines end unusually, or that breaks off, may give a few more.
 func (f *feed) begin(size int64, boundary string) int64 {
 	f.file = true
 	if size < 0 {
@@ -208,7 +209,7 @@ func formError(err error) error {
 	if errors.As(err, &known) {
 		return known
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &api.Error{Status: 400, Message: "The body ended before the end of the form", Cause: err}
 	}
 	return &api.Error{Status: 400, Message: "The body is not the form that its Content-Type says: " + strings.TrimPrefix(err.Error(), "multipart: "), Cause: err}
