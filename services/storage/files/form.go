@@ -210,7 +210,7 @@ func formError(err error) error {
 		return known
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return &api.Error{Status: 400, Message: "The body ended before the end of the form", Cause: err}
+		return &api.Error{Status: 400, Message: "The body ended before the end of the form", Cause: io.ErrUnexpectedEOF} // io.EOF is a good end
 	}
 	return &api.Error{Status: 400, Message: "The body is not the form that its Content-Type says: " + strings.TrimPrefix(err.Error(), "multipart: "), Cause: err}
 }
