@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -191,6 +192,12 @@ func (o *opened) Read(p []byte) (int, error) {
 		err = unlessStopping(o.ctx, err)
 	}
 	return n, err
+}
+
+// File lets the host read a file itself; nil when content is none.
+func (o *opened) File() *os.File {
+	file, _ := o.ReadCloser.(*os.File)
+	return file
 }
 
 func (o *opened) Close() error {

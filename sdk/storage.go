@@ -62,7 +62,8 @@ type Storage interface {
 	// bytes than it announced. ErrPrecondition with put.OnlyNew, ErrFull, ErrKey.
 	Put(ctx context.Context, put Put, body io.Reader) (Object, error)
 	// Get opens part of an object; the SDK closes it. Object describes the whole. ErrNotFound; ErrRange when part.From is at or
-	// beyond the end, but never for Range{Length: -1}.
+	// beyond the end, but never for Range{Length: -1}. What is an *os.File of a regular file, at the byte where the part begins, is
+	// read by a host on the same machine itself: its bytes must never change, but the file may be removed.
 	Get(ctx context.Context, key string, part Range) (Object, io.ReadCloser, error)
 	// Stat describes an object. ErrNotFound.
 	Stat(ctx context.Context, key string) (Object, error)

@@ -174,6 +174,9 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 		p.kill("it did not start in time")
 	})
 	rpc, err := dispense(client)
+	if err == nil && confine.user == nil {
+		wire.TakeFiles(rpc, true)
+	}
 	if !release() {
 		<-expired
 		if err == nil {

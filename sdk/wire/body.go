@@ -13,11 +13,12 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-// The fields of PutFrame, PartFrame and GetFrame, which are alike: a head of some sort, data, and the end (not of GetFrame).
+// The fields of PutFrame, PartFrame and GetFrame, which are alike: a head of some sort, data, and the end (GetFrame has a file instead).
 const (
 	frameHead = 1
 	frameBody = 2
 	frameEnd  = 3
+	frameFile = 4
 )
 
 // outgoingFrame is a frame on its way: its data travel in the buffer that they were read into.
@@ -25,6 +26,7 @@ type outgoingFrame struct {
 	head proto.Message // nil: none
 	data *[]byte       // from mem.DefaultBufferPool, to which gRPC gives it back; nil: none
 	end  *pluginv1.BodyEnd
+	file *pluginv1.OpenFile
 }
 
 func (m *outgoingFrame) marshal() (mem.BufferSlice, error) {
@@ -35,6 +37,13 @@ func (m *outgoingFrame) marshal() (mem.BufferSlice, error) {
 			return nil, err
 		}
 		before = protowire.AppendBytes(protowire.AppendTag(make([]byte, 0, len(head)+16), frameHead, protowire.BytesType), head)
+	}
+	if m.file != nil {
+		file, err := proto.Marshal(m.file)
+		if err != nil {
+			return nil, err
+		}
+		before = protowire.AppendBytes(protowire.AppendTag(before, frameFile, protowire.BytesType), file)
 	}
 	if m.data != nil {
 		before = appendLength(before, frameBody, len(*m.data))
@@ -62,6 +71,7 @@ type incomingFrame struct {
 	data    [][]byte
 	size    int // of the data
 	end     *pluginv1.BodyEnd
+	file    []byte // encoded; nil: none
 	buffers mem.BufferSlice
 }
 
@@ -74,7 +84,7 @@ func (f *incomingFrame) release() {
 func (f *incomingFrame) unmarshal(raw mem.BufferSlice) error {
 	*f = incomingFrame{}
 	c := cursor{rest: raw, left: raw.Len()}
-	var head, data, end bool
+	var head, data, end, file bool
 	for c.left > 0 {
 		tag, err := c.varint()
 		if err != nil {
@@ -84,7 +94,7 @@ func (f *incomingFrame) unmarshal(raw mem.BufferSlice) error {
 		if number < protowire.MinValidNumber {
 			return errFrame
 		}
-		if kind == protowire.VarintType && number > frameEnd {
+		if kind == protowire.VarintType && number > frameFile {
 			if _, err := c.varint(); err != nil {
 				return err
 			}
@@ -109,6 +119,8 @@ func (f *incomingFrame) unmarshal(raw mem.BufferSlice) error {
 			if err := proto.Unmarshal(join(content), f.end); err != nil {
 				return err
 			}
+		case frameFile:
+			f.file, twice, file = join(content), file, true
 		}
 		if twice {
 			return errFrame

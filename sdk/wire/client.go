@@ -46,7 +46,9 @@ type client struct {
 	pusher2 pluginv2.PusherClient
 	storage pluginv1.StorageClient
 	version atomic.Uint32
-	pack    atomic.Int64 // bytes of a message that carries several batches, at most; 0: the plugin does not take packs
+	// takesFiles: a storage may answer Get with a file that it has open.
+	takesFiles atomic.Bool
+	pack       atomic.Int64 // bytes of a message that carries several batches, at most; 0: the plugin does not take packs
 
 	patience time.Duration // openTimeout
 	wait     patience      // of the calls to a storage

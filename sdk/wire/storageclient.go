@@ -158,12 +158,22 @@ func (c *client) Get(parent context.Context, instance, key string, part protocol
 	}
 	ctx, cancel := context.WithCancelCause(withInstance(parent, instance))
 	d := &downloading{ctx: ctx, cancel: cancel, doing: doing, watch: newWatch(c.wait.progress, cancel)}
-	object, err := d.open(c, key, part)
+	object, file, err := d.open(c, key, part)
 	if err != nil {
 		cancel(nil)
 		return protocol.Object{}, nil, err
 	}
-	return object, d, nil
+	if file == nil {
+		return object, d, nil
+	}
+	body, err := openFile(parent, doing, file, d.body.most)
+	cancel(errClosed) // the plugin keeps its file open as long as the call
+	if err == nil {
+		return object, body, nil
+	}
+	// What the plugin has open is out of reach, and will be the next time.
+	c.takesFiles.Store(false)
+	return c.Get(parent, instance, key, part)
 }
 
 // downloading is the host's end of a Get. Close may be called at any time, also while Read waits.
@@ -178,10 +188,13 @@ type downloading struct {
 
 var _ io.WriterTo = (*downloading)(nil)
 
-func (d *downloading) open(c *client, key string, part protocol.Range) (protocol.Object, error) {
-	stream, err := c.storage.Get(d.ctx, &pluginv1.GetRequest{Key: key, From: part.From, Length: max(part.Length, -1)}, frameCodec, frameAnswer)
+// open returns a file when the plugin has answered with one.
+func (d *downloading) open(c *client, key string, part protocol.Range) (protocol.Object, *pluginv1.OpenFile, error) {
+	takes := c.takesFiles.Load()
+	request := &pluginv1.GetRequest{Key: key, From: part.From, Length: max(part.Length, -1), TakesFile: takes}
+	stream, err := c.storage.Get(d.ctx, request, frameCodec, frameAnswer)
 	if err != nil {
-		return protocol.Object{}, faultFromStatus(d.ctx, d.doing, err)
+		return protocol.Object{}, nil, faultFromStatus(d.ctx, d.doing, err)
 	}
 	d.stream = stream
 	d.body = body{next: d.next}
@@ -190,18 +203,30 @@ func (d *downloading) open(c *client, key string, part protocol.Range) (protocol
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%s: %w: the plugin did not say what the object is", d.doing, protocol.ErrMalformed)
 		}
-		return protocol.Object{}, err
+		return protocol.Object{}, nil, err
 	}
 	object, err := d.describe(key, first.head)
 	if err == nil {
 		d.body.most, err = partOf(object, part)
 	}
+	var file *pluginv1.OpenFile
+	if err == nil && first.file != nil {
+		file, err = namedFile(takes, &first)
+	}
 	if err != nil {
 		first.release()
-		return protocol.Object{}, within(d.doing, err)
+		return protocol.Object{}, nil, within(d.doing, err)
 	}
 	d.body.begin(first)
-	return object, nil
+	return object, file, nil
+}
+
+func namedFile(asked bool, frame *incomingFrame) (*pluginv1.OpenFile, error) {
+	m := &pluginv1.OpenFile{}
+	if !asked || frame.size > 0 || proto.Unmarshal(frame.file, m) != nil || m.At < 0 {
+		return nil, fmt.Errorf("%w: a file that was not asked for, or is none", protocol.ErrMalformed)
+	}
+	return m, nil
 }
 
 func (d *downloading) describe(key string, head []byte) (protocol.Object, error) {

@@ -126,16 +126,23 @@ func (s *storageServer) Get(m *pluginv1.GetRequest, stream grpc.ServerStreamingS
 	if err != nil {
 		return faultToStatus(err)
 	}
-	err = sendObject(stream, object, part, content)
+	left, err := partOf(object, part)
+	if err == nil {
+		var file *pluginv1.OpenFile
+		if m.TakesFile && left >= frameBytes {
+			file = nameFile(content, left)
+		}
+		if file == nil {
+			err = sendObject(stream, object, left, content)
+		} else if err = stream.SendMsg(&outgoingFrame{head: objectOut(object), file: file}); err == nil {
+			<-ctx.Done() // the host has opened it, or has gone
+		}
+	}
 	return faultToStatus(errors.Join(err, content.Close()))
 }
 
 // sendObject sends the bytes of a part, no more and no less.
-func sendObject(stream grpc.ServerStream, object protocol.Object, part protocol.Range, content io.Reader) error {
-	left, err := partOf(object, part)
-	if err != nil {
-		return err
-	}
+func sendObject(stream grpc.ServerStream, object protocol.Object, left int64, content io.Reader) error {
 	pool := mem.DefaultBufferPool()
 	var head proto.Message = objectOut(object)
 	for first := true; first || left > 0; first = false {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/wire"
 )
 
 func checkPut(ctx context.Context, s *suite) error {
@@ -74,12 +75,15 @@ func checkRanges(ctx context.Context, s *suite) error {
 			if part.Length >= 0 {
 				to = min(end, part.From+part.Length)
 			}
-			got, err := st.get(ctx, "object", part)
-			if err != nil {
-				return st.p.failed(fmt.Sprintf("Get of %d bytes from %d of %d", part.Length, part.From, end), err, change)
-			}
-			if want := content[part.From:to]; !bytes.Equal(got, want) {
-				return fail(fmt.Sprintf("bytes %d to %d", part.From, to), differ(got, want), change)
+			for _, files := range []bool{false, true} { // sent, and where the plugin offers it, read by the host itself
+				wire.TakeFiles(st.p.client, files)
+				got, err := st.get(ctx, "object", part)
+				if err != nil {
+					return st.p.failed(fmt.Sprintf("Get of %d bytes from %d of %d", part.Length, part.From, end), err, change)
+				}
+				if want := content[part.From:to]; !bytes.Equal(got, want) {
+					return fail(fmt.Sprintf("bytes %d to %d", part.From, to), differ(got, want), change)
+				}
 			}
 		}
 		for _, pair := range [][2]int64{{end, -1}, {end, 1}, {end + 1, 1}, {1 << 50, -1}} {

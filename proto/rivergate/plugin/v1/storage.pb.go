@@ -460,7 +460,8 @@ type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
-	Length        int64                  `protobuf:"zigzag64,3,opt,name=length,proto3" json:"length,omitempty"` // negative: to the end
+	Length        int64                  `protobuf:"zigzag64,3,opt,name=length,proto3" json:"length,omitempty"`                      // negative: to the end
+	TakesFile     bool                   `protobuf:"varint,4,opt,name=takes_file,json=takesFile,proto3" json:"takes_file,omitempty"` // the host can open what this process has open: the answer may name a file in place of data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,11 +517,19 @@ func (x *GetRequest) GetLength() int64 {
 	return 0
 }
 
-// GetFrame is a piece of an object. The first one has the object, of which it may have data as well.
+func (x *GetRequest) GetTakesFile() bool {
+	if x != nil {
+		return x.TakesFile
+	}
+	return false
+}
+
+// GetFrame is a piece of an object. The first one has the object, of which it may have data as well, or a file in their place.
 type GetFrame struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Object        *StoredObject          `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
+	File          *OpenFile              `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"` // nothing follows it; the plugin keeps it open until the host ends the call
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -569,6 +578,90 @@ func (x *GetFrame) GetData() []byte {
 	return nil
 }
 
+func (x *GetFrame) GetFile() *OpenFile {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// OpenFile is a regular file that the plugin has open, and whose bytes never change: the host opens it, too, and reads it itself.
+type OpenFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Descriptor_   uint32                 `protobuf:"varint,2,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`         // byte of the file where what was asked for begins
+	Device        uint64                 `protobuf:"varint,4,opt,name=device,proto3" json:"device,omitempty"` // these two say which file it is: what is found under the descriptor must be that one
+	Inode         uint64                 `protobuf:"varint,5,opt,name=inode,proto3" json:"inode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenFile) Reset() {
+	*x = OpenFile{}
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenFile) ProtoMessage() {}
+
+func (x *OpenFile) ProtoReflect() protoreflect.Message {
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenFile.ProtoReflect.Descriptor instead.
+func (*OpenFile) Descriptor() ([]byte, []int) {
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OpenFile) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *OpenFile) GetDescriptor_() uint32 {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return 0
+}
+
+func (x *OpenFile) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *OpenFile) GetDevice() uint64 {
+	if x != nil {
+		return x.Device
+	}
+	return 0
+}
+
+func (x *OpenFile) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
 type StatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -578,7 +671,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[7]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +683,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[7]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +696,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{7}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StatRequest) GetKey() string {
@@ -624,7 +717,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[8]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +729,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[8]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +742,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{8}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRequest) GetPrefix() string {
@@ -683,7 +776,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[9]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +788,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[9]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +801,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{9}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListResponse) GetObjects() []*StoredObject {
@@ -734,7 +827,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[10]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +839,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[10]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +852,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{10}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRequest) GetKey() string {
@@ -777,7 +870,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[11]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +882,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[11]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +895,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{11}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{12}
 }
 
 type CopyRequest struct {
@@ -815,7 +908,7 @@ type CopyRequest struct {
 
 func (x *CopyRequest) Reset() {
 	*x = CopyRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[12]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +920,7 @@ func (x *CopyRequest) String() string {
 func (*CopyRequest) ProtoMessage() {}
 
 func (x *CopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[12]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +933,7 @@ func (x *CopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRequest.ProtoReflect.Descriptor instead.
 func (*CopyRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{12}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CopyRequest) GetFrom() string {
@@ -873,7 +966,7 @@ type PresignRequest struct {
 
 func (x *PresignRequest) Reset() {
 	*x = PresignRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[13]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +978,7 @@ func (x *PresignRequest) String() string {
 func (*PresignRequest) ProtoMessage() {}
 
 func (x *PresignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[13]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +991,7 @@ func (x *PresignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresignRequest.ProtoReflect.Descriptor instead.
 func (*PresignRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{13}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PresignRequest) GetMethod() string {
@@ -968,7 +1061,7 @@ type PresignResponse struct {
 
 func (x *PresignResponse) Reset() {
 	*x = PresignResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[14]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1073,7 @@ func (x *PresignResponse) String() string {
 func (*PresignResponse) ProtoMessage() {}
 
 func (x *PresignResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[14]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1086,7 @@ func (x *PresignResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresignResponse.ProtoReflect.Descriptor instead.
 func (*PresignResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{14}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PresignResponse) GetUrl() string {
@@ -1026,7 +1119,7 @@ type BeginUploadRequest struct {
 
 func (x *BeginUploadRequest) Reset() {
 	*x = BeginUploadRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[15]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1131,7 @@ func (x *BeginUploadRequest) String() string {
 func (*BeginUploadRequest) ProtoMessage() {}
 
 func (x *BeginUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[15]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1144,7 @@ func (x *BeginUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginUploadRequest.ProtoReflect.Descriptor instead.
 func (*BeginUploadRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{15}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BeginUploadRequest) GetPut() *PutHead {
@@ -1070,7 +1163,7 @@ type BeginUploadResponse struct {
 
 func (x *BeginUploadResponse) Reset() {
 	*x = BeginUploadResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[16]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1175,7 @@ func (x *BeginUploadResponse) String() string {
 func (*BeginUploadResponse) ProtoMessage() {}
 
 func (x *BeginUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[16]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1188,7 @@ func (x *BeginUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginUploadResponse.ProtoReflect.Descriptor instead.
 func (*BeginUploadResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{16}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BeginUploadResponse) GetUpload() string {
@@ -1118,7 +1211,7 @@ type PartHead struct {
 
 func (x *PartHead) Reset() {
 	*x = PartHead{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[17]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1223,7 @@ func (x *PartHead) String() string {
 func (*PartHead) ProtoMessage() {}
 
 func (x *PartHead) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[17]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1236,7 @@ func (x *PartHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartHead.ProtoReflect.Descriptor instead.
 func (*PartHead) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{17}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PartHead) GetKey() string {
@@ -1185,7 +1278,7 @@ type PartFrame struct {
 
 func (x *PartFrame) Reset() {
 	*x = PartFrame{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[18]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1290,7 @@ func (x *PartFrame) String() string {
 func (*PartFrame) ProtoMessage() {}
 
 func (x *PartFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[18]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1303,7 @@ func (x *PartFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartFrame.ProtoReflect.Descriptor instead.
 func (*PartFrame) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{18}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PartFrame) GetHead() *PartHead {
@@ -1245,7 +1338,7 @@ type StoredPart struct {
 
 func (x *StoredPart) Reset() {
 	*x = StoredPart{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[19]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1350,7 @@ func (x *StoredPart) String() string {
 func (*StoredPart) ProtoMessage() {}
 
 func (x *StoredPart) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[19]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1363,7 @@ func (x *StoredPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPart.ProtoReflect.Descriptor instead.
 func (*StoredPart) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{19}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StoredPart) GetNumber() uint32 {
@@ -1305,7 +1398,7 @@ type CompleteUploadRequest struct {
 
 func (x *CompleteUploadRequest) Reset() {
 	*x = CompleteUploadRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[20]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1410,7 @@ func (x *CompleteUploadRequest) String() string {
 func (*CompleteUploadRequest) ProtoMessage() {}
 
 func (x *CompleteUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[20]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1423,7 @@ func (x *CompleteUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteUploadRequest.ProtoReflect.Descriptor instead.
 func (*CompleteUploadRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{20}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CompleteUploadRequest) GetPut() *PutHead {
@@ -1364,7 +1457,7 @@ type AbortUploadRequest struct {
 
 func (x *AbortUploadRequest) Reset() {
 	*x = AbortUploadRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[21]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1469,7 @@ func (x *AbortUploadRequest) String() string {
 func (*AbortUploadRequest) ProtoMessage() {}
 
 func (x *AbortUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[21]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1482,7 @@ func (x *AbortUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortUploadRequest.ProtoReflect.Descriptor instead.
 func (*AbortUploadRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{21}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AbortUploadRequest) GetKey() string {
@@ -1414,7 +1507,7 @@ type AbortUploadResponse struct {
 
 func (x *AbortUploadResponse) Reset() {
 	*x = AbortUploadResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[22]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1519,7 @@ func (x *AbortUploadResponse) String() string {
 func (*AbortUploadResponse) ProtoMessage() {}
 
 func (x *AbortUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[22]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1532,7 @@ func (x *AbortUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortUploadResponse.ProtoReflect.Descriptor instead.
 func (*AbortUploadResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{22}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{23}
 }
 
 type ListUploadsRequest struct {
@@ -1453,7 +1546,7 @@ type ListUploadsRequest struct {
 
 func (x *ListUploadsRequest) Reset() {
 	*x = ListUploadsRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[23]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1558,7 @@ func (x *ListUploadsRequest) String() string {
 func (*ListUploadsRequest) ProtoMessage() {}
 
 func (x *ListUploadsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[23]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1571,7 @@ func (x *ListUploadsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUploadsRequest.ProtoReflect.Descriptor instead.
 func (*ListUploadsRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{23}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListUploadsRequest) GetPrefix() string {
@@ -1514,7 +1607,7 @@ type Upload struct {
 
 func (x *Upload) Reset() {
 	*x = Upload{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[24]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1619,7 @@ func (x *Upload) String() string {
 func (*Upload) ProtoMessage() {}
 
 func (x *Upload) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[24]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1632,7 @@ func (x *Upload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upload.ProtoReflect.Descriptor instead.
 func (*Upload) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{24}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Upload) GetKey() string {
@@ -1573,7 +1666,7 @@ type ListUploadsResponse struct {
 
 func (x *ListUploadsResponse) Reset() {
 	*x = ListUploadsResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[25]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1678,7 @@ func (x *ListUploadsResponse) String() string {
 func (*ListUploadsResponse) ProtoMessage() {}
 
 func (x *ListUploadsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[25]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1691,7 @@ func (x *ListUploadsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUploadsResponse.ProtoReflect.Descriptor instead.
 func (*ListUploadsResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{25}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListUploadsResponse) GetUploads() []*Upload {
@@ -1623,7 +1716,7 @@ type AbilitiesRequest struct {
 
 func (x *AbilitiesRequest) Reset() {
 	*x = AbilitiesRequest{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[26]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1728,7 @@ func (x *AbilitiesRequest) String() string {
 func (*AbilitiesRequest) ProtoMessage() {}
 
 func (x *AbilitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[26]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1741,7 @@ func (x *AbilitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbilitiesRequest.ProtoReflect.Descriptor instead.
 func (*AbilitiesRequest) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{26}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{27}
 }
 
 type AbilitiesResponse struct {
@@ -1668,7 +1761,7 @@ type AbilitiesResponse struct {
 
 func (x *AbilitiesResponse) Reset() {
 	*x = AbilitiesResponse{}
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[27]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1773,7 @@ func (x *AbilitiesResponse) String() string {
 func (*AbilitiesResponse) ProtoMessage() {}
 
 func (x *AbilitiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[27]
+	mi := &file_rivergate_plugin_v1_storage_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1786,7 @@ func (x *AbilitiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbilitiesResponse.ProtoReflect.Descriptor instead.
 func (*AbilitiesResponse) Descriptor() ([]byte, []int) {
-	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{27}
+	return file_rivergate_plugin_v1_storage_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AbilitiesResponse) GetPresign() bool {
@@ -1784,15 +1877,26 @@ const file_rivergate_plugin_v1_storage_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
 	"\bmodified\x18\x03 \x01(\x03R\bmodified\x12\x12\n" +
 	"\x04etag\x18\x04 \x01(\tR\x04etag\x12-\n" +
-	"\x04tier\x18\x05 \x01(\x0e2\x19.rivergate.plugin.v1.TierR\x04tier\"J\n" +
+	"\x04tier\x18\x05 \x01(\x0e2\x19.rivergate.plugin.v1.TierR\x04tier\"i\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x12R\x06length\"Y\n" +
+	"\x06length\x18\x03 \x01(\x12R\x06length\x12\x1d\n" +
+	"\n" +
+	"takes_file\x18\x04 \x01(\bR\ttakesFile\"\x8c\x01\n" +
 	"\bGetFrame\x129\n" +
 	"\x06object\x18\x01 \x01(\v2!.rivergate.plugin.v1.StoredObjectR\x06object\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x1f\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x121\n" +
+	"\x04file\x18\x04 \x01(\v2\x1d.rivergate.plugin.v1.OpenFileR\x04file\"z\n" +
+	"\bOpenFile\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x1e\n" +
+	"\n" +
+	"descriptor\x18\x02 \x01(\rR\n" +
+	"descriptor\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06device\x18\x04 \x01(\x04R\x06device\x12\x14\n" +
+	"\x05inode\x18\x05 \x01(\x04R\x05inode\"\x1f\n" +
 	"\vStatRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"Q\n" +
 	"\vListRequest\x12\x16\n" +
@@ -1919,7 +2023,7 @@ func file_rivergate_plugin_v1_storage_proto_rawDescGZIP() []byte {
 }
 
 var file_rivergate_plugin_v1_storage_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivergate_plugin_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_rivergate_plugin_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_rivergate_plugin_v1_storage_proto_goTypes = []any{
 	(Tier)(0),                     // 0: rivergate.plugin.v1.Tier
 	(FaultClass)(0),               // 1: rivergate.plugin.v1.FaultClass
@@ -1930,28 +2034,29 @@ var file_rivergate_plugin_v1_storage_proto_goTypes = []any{
 	(*StoredObject)(nil),          // 6: rivergate.plugin.v1.StoredObject
 	(*GetRequest)(nil),            // 7: rivergate.plugin.v1.GetRequest
 	(*GetFrame)(nil),              // 8: rivergate.plugin.v1.GetFrame
-	(*StatRequest)(nil),           // 9: rivergate.plugin.v1.StatRequest
-	(*ListRequest)(nil),           // 10: rivergate.plugin.v1.ListRequest
-	(*ListResponse)(nil),          // 11: rivergate.plugin.v1.ListResponse
-	(*DeleteRequest)(nil),         // 12: rivergate.plugin.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 13: rivergate.plugin.v1.DeleteResponse
-	(*CopyRequest)(nil),           // 14: rivergate.plugin.v1.CopyRequest
-	(*PresignRequest)(nil),        // 15: rivergate.plugin.v1.PresignRequest
-	(*PresignResponse)(nil),       // 16: rivergate.plugin.v1.PresignResponse
-	(*BeginUploadRequest)(nil),    // 17: rivergate.plugin.v1.BeginUploadRequest
-	(*BeginUploadResponse)(nil),   // 18: rivergate.plugin.v1.BeginUploadResponse
-	(*PartHead)(nil),              // 19: rivergate.plugin.v1.PartHead
-	(*PartFrame)(nil),             // 20: rivergate.plugin.v1.PartFrame
-	(*StoredPart)(nil),            // 21: rivergate.plugin.v1.StoredPart
-	(*CompleteUploadRequest)(nil), // 22: rivergate.plugin.v1.CompleteUploadRequest
-	(*AbortUploadRequest)(nil),    // 23: rivergate.plugin.v1.AbortUploadRequest
-	(*AbortUploadResponse)(nil),   // 24: rivergate.plugin.v1.AbortUploadResponse
-	(*ListUploadsRequest)(nil),    // 25: rivergate.plugin.v1.ListUploadsRequest
-	(*Upload)(nil),                // 26: rivergate.plugin.v1.Upload
-	(*ListUploadsResponse)(nil),   // 27: rivergate.plugin.v1.ListUploadsResponse
-	(*AbilitiesRequest)(nil),      // 28: rivergate.plugin.v1.AbilitiesRequest
-	(*AbilitiesResponse)(nil),     // 29: rivergate.plugin.v1.AbilitiesResponse
-	nil,                           // 30: rivergate.plugin.v1.PresignResponse.HeaderEntry
+	(*OpenFile)(nil),              // 9: rivergate.plugin.v1.OpenFile
+	(*StatRequest)(nil),           // 10: rivergate.plugin.v1.StatRequest
+	(*ListRequest)(nil),           // 11: rivergate.plugin.v1.ListRequest
+	(*ListResponse)(nil),          // 12: rivergate.plugin.v1.ListResponse
+	(*DeleteRequest)(nil),         // 13: rivergate.plugin.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 14: rivergate.plugin.v1.DeleteResponse
+	(*CopyRequest)(nil),           // 15: rivergate.plugin.v1.CopyRequest
+	(*PresignRequest)(nil),        // 16: rivergate.plugin.v1.PresignRequest
+	(*PresignResponse)(nil),       // 17: rivergate.plugin.v1.PresignResponse
+	(*BeginUploadRequest)(nil),    // 18: rivergate.plugin.v1.BeginUploadRequest
+	(*BeginUploadResponse)(nil),   // 19: rivergate.plugin.v1.BeginUploadResponse
+	(*PartHead)(nil),              // 20: rivergate.plugin.v1.PartHead
+	(*PartFrame)(nil),             // 21: rivergate.plugin.v1.PartFrame
+	(*StoredPart)(nil),            // 22: rivergate.plugin.v1.StoredPart
+	(*CompleteUploadRequest)(nil), // 23: rivergate.plugin.v1.CompleteUploadRequest
+	(*AbortUploadRequest)(nil),    // 24: rivergate.plugin.v1.AbortUploadRequest
+	(*AbortUploadResponse)(nil),   // 25: rivergate.plugin.v1.AbortUploadResponse
+	(*ListUploadsRequest)(nil),    // 26: rivergate.plugin.v1.ListUploadsRequest
+	(*Upload)(nil),                // 27: rivergate.plugin.v1.Upload
+	(*ListUploadsResponse)(nil),   // 28: rivergate.plugin.v1.ListUploadsResponse
+	(*AbilitiesRequest)(nil),      // 29: rivergate.plugin.v1.AbilitiesRequest
+	(*AbilitiesResponse)(nil),     // 30: rivergate.plugin.v1.AbilitiesResponse
+	nil,                           // 31: rivergate.plugin.v1.PresignResponse.HeaderEntry
 }
 var file_rivergate_plugin_v1_storage_proto_depIdxs = []int32{
 	1,  // 0: rivergate.plugin.v1.StorageFault.class:type_name -> rivergate.plugin.v1.FaultClass
@@ -1960,48 +2065,49 @@ var file_rivergate_plugin_v1_storage_proto_depIdxs = []int32{
 	5,  // 3: rivergate.plugin.v1.PutFrame.end:type_name -> rivergate.plugin.v1.BodyEnd
 	0,  // 4: rivergate.plugin.v1.StoredObject.tier:type_name -> rivergate.plugin.v1.Tier
 	6,  // 5: rivergate.plugin.v1.GetFrame.object:type_name -> rivergate.plugin.v1.StoredObject
-	6,  // 6: rivergate.plugin.v1.ListResponse.objects:type_name -> rivergate.plugin.v1.StoredObject
-	3,  // 7: rivergate.plugin.v1.CopyRequest.to:type_name -> rivergate.plugin.v1.PutHead
-	30, // 8: rivergate.plugin.v1.PresignResponse.header:type_name -> rivergate.plugin.v1.PresignResponse.HeaderEntry
-	3,  // 9: rivergate.plugin.v1.BeginUploadRequest.put:type_name -> rivergate.plugin.v1.PutHead
-	19, // 10: rivergate.plugin.v1.PartFrame.head:type_name -> rivergate.plugin.v1.PartHead
-	5,  // 11: rivergate.plugin.v1.PartFrame.end:type_name -> rivergate.plugin.v1.BodyEnd
-	3,  // 12: rivergate.plugin.v1.CompleteUploadRequest.put:type_name -> rivergate.plugin.v1.PutHead
-	21, // 13: rivergate.plugin.v1.CompleteUploadRequest.parts:type_name -> rivergate.plugin.v1.StoredPart
-	26, // 14: rivergate.plugin.v1.ListUploadsRequest.after:type_name -> rivergate.plugin.v1.Upload
-	26, // 15: rivergate.plugin.v1.ListUploadsResponse.uploads:type_name -> rivergate.plugin.v1.Upload
-	0,  // 16: rivergate.plugin.v1.AbilitiesResponse.tiers:type_name -> rivergate.plugin.v1.Tier
-	4,  // 17: rivergate.plugin.v1.Storage.Put:input_type -> rivergate.plugin.v1.PutFrame
-	7,  // 18: rivergate.plugin.v1.Storage.Get:input_type -> rivergate.plugin.v1.GetRequest
-	9,  // 19: rivergate.plugin.v1.Storage.Stat:input_type -> rivergate.plugin.v1.StatRequest
-	10, // 20: rivergate.plugin.v1.Storage.List:input_type -> rivergate.plugin.v1.ListRequest
-	12, // 21: rivergate.plugin.v1.Storage.Delete:input_type -> rivergate.plugin.v1.DeleteRequest
-	14, // 22: rivergate.plugin.v1.Storage.Copy:input_type -> rivergate.plugin.v1.CopyRequest
-	15, // 23: rivergate.plugin.v1.Storage.Presign:input_type -> rivergate.plugin.v1.PresignRequest
-	17, // 24: rivergate.plugin.v1.Storage.BeginUpload:input_type -> rivergate.plugin.v1.BeginUploadRequest
-	20, // 25: rivergate.plugin.v1.Storage.PutPart:input_type -> rivergate.plugin.v1.PartFrame
-	22, // 26: rivergate.plugin.v1.Storage.CompleteUpload:input_type -> rivergate.plugin.v1.CompleteUploadRequest
-	23, // 27: rivergate.plugin.v1.Storage.AbortUpload:input_type -> rivergate.plugin.v1.AbortUploadRequest
-	25, // 28: rivergate.plugin.v1.Storage.ListUploads:input_type -> rivergate.plugin.v1.ListUploadsRequest
-	28, // 29: rivergate.plugin.v1.Storage.Abilities:input_type -> rivergate.plugin.v1.AbilitiesRequest
-	6,  // 30: rivergate.plugin.v1.Storage.Put:output_type -> rivergate.plugin.v1.StoredObject
-	8,  // 31: rivergate.plugin.v1.Storage.Get:output_type -> rivergate.plugin.v1.GetFrame
-	6,  // 32: rivergate.plugin.v1.Storage.Stat:output_type -> rivergate.plugin.v1.StoredObject
-	11, // 33: rivergate.plugin.v1.Storage.List:output_type -> rivergate.plugin.v1.ListResponse
-	13, // 34: rivergate.plugin.v1.Storage.Delete:output_type -> rivergate.plugin.v1.DeleteResponse
-	6,  // 35: rivergate.plugin.v1.Storage.Copy:output_type -> rivergate.plugin.v1.StoredObject
-	16, // 36: rivergate.plugin.v1.Storage.Presign:output_type -> rivergate.plugin.v1.PresignResponse
-	18, // 37: rivergate.plugin.v1.Storage.BeginUpload:output_type -> rivergate.plugin.v1.BeginUploadResponse
-	21, // 38: rivergate.plugin.v1.Storage.PutPart:output_type -> rivergate.plugin.v1.StoredPart
-	6,  // 39: rivergate.plugin.v1.Storage.CompleteUpload:output_type -> rivergate.plugin.v1.StoredObject
-	24, // 40: rivergate.plugin.v1.Storage.AbortUpload:output_type -> rivergate.plugin.v1.AbortUploadResponse
-	27, // 41: rivergate.plugin.v1.Storage.ListUploads:output_type -> rivergate.plugin.v1.ListUploadsResponse
-	29, // 42: rivergate.plugin.v1.Storage.Abilities:output_type -> rivergate.plugin.v1.AbilitiesResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 6: rivergate.plugin.v1.GetFrame.file:type_name -> rivergate.plugin.v1.OpenFile
+	6,  // 7: rivergate.plugin.v1.ListResponse.objects:type_name -> rivergate.plugin.v1.StoredObject
+	3,  // 8: rivergate.plugin.v1.CopyRequest.to:type_name -> rivergate.plugin.v1.PutHead
+	31, // 9: rivergate.plugin.v1.PresignResponse.header:type_name -> rivergate.plugin.v1.PresignResponse.HeaderEntry
+	3,  // 10: rivergate.plugin.v1.BeginUploadRequest.put:type_name -> rivergate.plugin.v1.PutHead
+	20, // 11: rivergate.plugin.v1.PartFrame.head:type_name -> rivergate.plugin.v1.PartHead
+	5,  // 12: rivergate.plugin.v1.PartFrame.end:type_name -> rivergate.plugin.v1.BodyEnd
+	3,  // 13: rivergate.plugin.v1.CompleteUploadRequest.put:type_name -> rivergate.plugin.v1.PutHead
+	22, // 14: rivergate.plugin.v1.CompleteUploadRequest.parts:type_name -> rivergate.plugin.v1.StoredPart
+	27, // 15: rivergate.plugin.v1.ListUploadsRequest.after:type_name -> rivergate.plugin.v1.Upload
+	27, // 16: rivergate.plugin.v1.ListUploadsResponse.uploads:type_name -> rivergate.plugin.v1.Upload
+	0,  // 17: rivergate.plugin.v1.AbilitiesResponse.tiers:type_name -> rivergate.plugin.v1.Tier
+	4,  // 18: rivergate.plugin.v1.Storage.Put:input_type -> rivergate.plugin.v1.PutFrame
+	7,  // 19: rivergate.plugin.v1.Storage.Get:input_type -> rivergate.plugin.v1.GetRequest
+	10, // 20: rivergate.plugin.v1.Storage.Stat:input_type -> rivergate.plugin.v1.StatRequest
+	11, // 21: rivergate.plugin.v1.Storage.List:input_type -> rivergate.plugin.v1.ListRequest
+	13, // 22: rivergate.plugin.v1.Storage.Delete:input_type -> rivergate.plugin.v1.DeleteRequest
+	15, // 23: rivergate.plugin.v1.Storage.Copy:input_type -> rivergate.plugin.v1.CopyRequest
+	16, // 24: rivergate.plugin.v1.Storage.Presign:input_type -> rivergate.plugin.v1.PresignRequest
+	18, // 25: rivergate.plugin.v1.Storage.BeginUpload:input_type -> rivergate.plugin.v1.BeginUploadRequest
+	21, // 26: rivergate.plugin.v1.Storage.PutPart:input_type -> rivergate.plugin.v1.PartFrame
+	23, // 27: rivergate.plugin.v1.Storage.CompleteUpload:input_type -> rivergate.plugin.v1.CompleteUploadRequest
+	24, // 28: rivergate.plugin.v1.Storage.AbortUpload:input_type -> rivergate.plugin.v1.AbortUploadRequest
+	26, // 29: rivergate.plugin.v1.Storage.ListUploads:input_type -> rivergate.plugin.v1.ListUploadsRequest
+	29, // 30: rivergate.plugin.v1.Storage.Abilities:input_type -> rivergate.plugin.v1.AbilitiesRequest
+	6,  // 31: rivergate.plugin.v1.Storage.Put:output_type -> rivergate.plugin.v1.StoredObject
+	8,  // 32: rivergate.plugin.v1.Storage.Get:output_type -> rivergate.plugin.v1.GetFrame
+	6,  // 33: rivergate.plugin.v1.Storage.Stat:output_type -> rivergate.plugin.v1.StoredObject
+	12, // 34: rivergate.plugin.v1.Storage.List:output_type -> rivergate.plugin.v1.ListResponse
+	14, // 35: rivergate.plugin.v1.Storage.Delete:output_type -> rivergate.plugin.v1.DeleteResponse
+	6,  // 36: rivergate.plugin.v1.Storage.Copy:output_type -> rivergate.plugin.v1.StoredObject
+	17, // 37: rivergate.plugin.v1.Storage.Presign:output_type -> rivergate.plugin.v1.PresignResponse
+	19, // 38: rivergate.plugin.v1.Storage.BeginUpload:output_type -> rivergate.plugin.v1.BeginUploadResponse
+	22, // 39: rivergate.plugin.v1.Storage.PutPart:output_type -> rivergate.plugin.v1.StoredPart
+	6,  // 40: rivergate.plugin.v1.Storage.CompleteUpload:output_type -> rivergate.plugin.v1.StoredObject
+	25, // 41: rivergate.plugin.v1.Storage.AbortUpload:output_type -> rivergate.plugin.v1.AbortUploadResponse
+	28, // 42: rivergate.plugin.v1.Storage.ListUploads:output_type -> rivergate.plugin.v1.ListUploadsResponse
+	30, // 43: rivergate.plugin.v1.Storage.Abilities:output_type -> rivergate.plugin.v1.AbilitiesResponse
+	31, // [31:44] is the sub-list for method output_type
+	18, // [18:31] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_rivergate_plugin_v1_storage_proto_init() }
@@ -2015,7 +2121,7 @@ func file_rivergate_plugin_v1_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivergate_plugin_v1_storage_proto_rawDesc), len(file_rivergate_plugin_v1_storage_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

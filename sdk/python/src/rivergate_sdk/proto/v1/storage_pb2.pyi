@@ -93,21 +93,39 @@ class StoredObject(_message.Message):
     def __init__(self, key: _Optional[str] = ..., size: _Optional[int] = ..., modified: _Optional[int] = ..., etag: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("key", "length")
+    __slots__ = ("key", "length", "takes_file")
     KEY_FIELD_NUMBER: _ClassVar[int]
     FROM_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
+    TAKES_FILE_FIELD_NUMBER: _ClassVar[int]
     key: str
     length: int
-    def __init__(self, key: _Optional[str] = ..., length: _Optional[int] = ..., **kwargs) -> None: ...
+    takes_file: bool
+    def __init__(self, key: _Optional[str] = ..., length: _Optional[int] = ..., takes_file: _Optional[bool] = ..., **kwargs) -> None: ...
 
 class GetFrame(_message.Message):
-    __slots__ = ("object", "data")
+    __slots__ = ("object", "data", "file")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
     object: StoredObject
     data: bytes
-    def __init__(self, object: _Optional[_Union[StoredObject, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    file: OpenFile
+    def __init__(self, object: _Optional[_Union[StoredObject, _Mapping]] = ..., data: _Optional[bytes] = ..., file: _Optional[_Union[OpenFile, _Mapping]] = ...) -> None: ...
+
+class OpenFile(_message.Message):
+    __slots__ = ("pid", "descriptor", "at", "device", "inode")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    descriptor: int
+    at: int
+    device: int
+    inode: int
+    def __init__(self, pid: _Optional[int] = ..., descriptor: _Optional[int] = ..., at: _Optional[int] = ..., device: _Optional[int] = ..., inode: _Optional[int] = ...) -> None: ...
 
 class StatRequest(_message.Message):
     __slots__ = ("key",)
