@@ -71,6 +71,7 @@ var figures = []struct {
 	{"s3", (*bench).s3},
 	{"storage", (*bench).storage},
 	{"storage-s3", (*bench).storageS3},
+	{"listing", (*bench).listing},
 	{"vectors", (*bench).vectors},
 	{"boundary", (*bench).boundary},
 	{"start", (*bench).pluginStart},

@@ -236,6 +236,10 @@ func timed(ctx context.Context, client *http.Client, method, address, contentTyp
 		request.ContentLength = s.length
 	}
 	request.Header.Set("Content-Type", contentType)
+	return timedRequest(client, request, want, into)
+}
+
+func timedRequest(client *http.Client, request *http.Request, want int, into any) (time.Duration, error) {
 	begun := time.Now()
 	answer, err := client.Do(request)
 	if err != nil {
@@ -248,7 +252,7 @@ func timed(ctx context.Context, client *http.Client, method, address, contentTyp
 		return 0, err
 	}
 	if answer.StatusCode != want {
-		return 0, fmt.Errorf("%s %s answered %d: %.300s", method, address, answer.StatusCode, said)
+		return 0, fmt.Errorf("%s %s answered %d: %.300s", request.Method, request.URL, answer.StatusCode, said)
 	}
 	if into != nil {
 		return took, json.Unmarshal(said, into)

@@ -33,7 +33,7 @@ func TestAPluginThatRunsByHandIsAttachedAndItsMessagesAreTraced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil).withFile("file")
 	socket := filepath.Join(w.dir, "file.sock")
-	w.set("RIVERGATE_PLUGIN_ATTACH", "file=unix:"+socket, "RIVERGATE_PLUGIN_TRACE", "file")
+	w.set("RIVERGATE_PLUGIN_ATTACH", "file=unix:"+socket, "RIVERGATE_PLUGIN_TRACE", "file", "RIVERGATE_TARGETS", "gateway")
 	first := w.byHand(socket)
 	w.start()
 	w.post("attached", 0, 20)

@@ -101,7 +101,7 @@ func TestAKilledHostLeavesNoProcessAndNoSocket(t *testing.T) {
 		l.reaches(t, 200, 20*time.Second)
 		children, err := rig.Descendants(w.host.PID)
 		require.NoError(t, err)
-		require.GreaterOrEqual(t, len(children), 2, "both plugins run as processes")
+		require.GreaterOrEqual(t, len(children), 2, "both pushers run as processes, and the storage may")
 		w.host.Kill()
 		for _, c := range children {
 			eventually(t, 5*time.Second, "the end of a plugin whose host was killed",
@@ -111,7 +111,7 @@ func TestAKilledHostLeavesNoProcessAndNoSocket(t *testing.T) {
 		w.runningPID("file")
 		w.runningPID("second")
 		sockets := w.sockets()
-		require.LessOrEqual(t, len(sockets), 2, "sockets of processes that are gone: %v", sockets)
+		require.LessOrEqual(t, len(sockets), 3, "sockets of processes that are gone: %v", sockets)
 	}
 	l.stop()
 	w.stop()

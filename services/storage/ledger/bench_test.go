@@ -13,6 +13,7 @@ import (
 
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/storage/ledger"
+	"github.com/rivergate/rivergate/services/storage/storagetest"
 )
 
 // million opens a ledger on SQLite whose org 1 has a million files.
@@ -26,26 +27,7 @@ func million(b *testing.B) *ledger.Ledger {
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, l.Close()) })
 	require.NoError(b, l.SetLimit(ctx, 1, ledger.Unlimited))
-	require.NoError(b, db.Write(ctx, func(tx *database.Tx) error {
-		for _, statement := range []string{
-			`INSERT INTO ledger_files (org, usr, workspace, kind, category, purpose, object_name, file_name, key, size, stored_size, content_type, sha256, tier, key_id, free,
-			columns, metadata, data_source, sequence, created, accessed, tier_changed, expires)
-			WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
-			SELECT 1, 7, 0, 'file', CASE i % 3 WHEN 0 THEN 'data_source' WHEN 1 THEN 'general' ELSE 'profile_image' END, '',
-			'organizations/1/files/7/measurements_20260101_000000_' || printf('%08x', i) || '.csv', 'measurements.csv',
-			'organizations/1/files/7/measurements_20260101_000000_' || printf('%08x', i) || '.csv', 1000, 1000, 'text/csv',
-			'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 'hot', '', 0, '["a","b","c"]', '', 0, i, 1767225600000000 + i, 1, 0, 0 FROM n`,
-			"UPDATE ledger_orgs SET sequence = 1000000, used = 1000000000",
-			"INSERT INTO ledger_counts SELECT org, usr, 1, sequence >> 8, category, count(*) FROM ledger_files GROUP BY org, usr, sequence >> 8, category",
-			"INSERT INTO ledger_counts SELECT org, usr, 2, sequence >> 15, category, count(*) FROM ledger_files GROUP BY org, usr, sequence >> 15, category",
-			"INSERT INTO ledger_parts SELECT org, kind, category, tier, free, count(*), sum(size) FROM ledger_files GROUP BY kind, category",
-		} {
-			if _, err := tx.ExecContext(ctx, statement); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
+	require.NoError(b, storagetest.Million(ctx, db, 1, 7))
 	wrong, err := l.Differences(ctx, 1)
 	require.NoError(b, err)
 	require.Empty(b, wrong)
