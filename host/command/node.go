@@ -98,7 +98,8 @@ func (n *node) open(ctx context.Context) (err error) {
 	}
 	options := server.Options{
 		Listen: n.cfg.Listen, Trusted: n.cfg.Networks(), InternalToken: n.cfg.InternalToken.Reveal(),
-		Version: n.build.Version, Targets: n.cfg.Targets,
+		CORSOrigins: n.cfg.CORSOrigins,
+		Version:     n.build.Version, Targets: n.cfg.Targets,
 		IdempotencyTTL: n.cfg.IdempotencyTTL, ShutdownTimeout: n.cfg.ShutdownTimeout / 2,
 		Ready: n.notReady, Status: n.status,
 		Log: n.log.Named("http"), Gatherer: n.registry,

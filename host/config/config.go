@@ -48,6 +48,7 @@ type Host struct {
 	TowerCache      settings.Bytes  `config:"control_tower_cache" default:"16MiB" min:"1KiB" max:"16GiB" doc:"Triggers kept in memory, bytes."`
 	Auth            string          `config:"auth" default:"headers" enum:"headers,jwt,apikey" doc:"How requests prove who they are. headers: X-Org-ID and X-User-ID are trusted, so only from loopback or trusted proxies. jwt and apikey come with a later version and are refused."`
 	TrustedProxies  []string        `config:"trusted_proxies" doc:"Networks (CIDR) whose context headers are believed; needed to listen on another address than loopback." example:"10.0.0.0/8,192.168.1.7/32"`
+	CORSOrigins     []string        `config:"cors_origins" doc:"Origins whose pages may use the API from a browser, each exactly as the browser names it, or * for all. Empty: none. A signed URL may be used by every page all the same, and an /internal route by none." example:"https://app.example.com,http://localhost:5173"`
 	InternalToken   settings.Secret `config:"internal_token" doc:"What X-Internal-Token must be on /internal routes once a listener is not loopback."`
 	GatewayHold     bool            `config:"gateway_hold" default:"false" doc:"Accept rows although no pusher is enabled, and keep them for later."`
 	GatewayKeys     string          `config:"gateway_keys" default:"warn" enum:"warn,strict,off" doc:"Keys of a row that are not camelCase: accept and warn, refuse with 422, or do not look."`

@@ -13,6 +13,7 @@ import (
 	"github.com/rivergate/rivergate/host/server"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/gateway/trigger"
+	"github.com/rivergate/rivergate/services/platform/api"
 )
 
 // later are variables that the design names and this version does not have yet.
@@ -120,6 +121,9 @@ func (l *loader) host(h *Host) {
 		if parseNetwork(text) == nil {
 			l.problem(hostPrefix+"TRUSTED_PROXIES", fmt.Sprintf("%q is no network: an address (10.1.2.3) or a CIDR (10.0.0.0/8)", text), "")
 		}
+	}
+	if reason := api.CheckOrigins(h.CORSOrigins); reason != "" {
+		l.problem(hostPrefix+"CORS_ORIGINS", reason, "")
 	}
 	if err := server.CheckListen(h.Listen, h.Networks()); err != nil {
 		l.problem(hostPrefix+"LISTEN", strings.TrimPrefix(err.Error(), hostPrefix+"LISTEN: "), "")

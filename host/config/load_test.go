@@ -113,6 +113,7 @@ func TestOneProblemWithOneVariable(t *testing.T) {
 		"all interfaces":         {[]string{"RIVERGATE_LISTEN=:8080"}, "RIVERGATE_LISTEN", "RIVERGATE_TRUSTED_PROXIES", ""},
 		"a name":                 {[]string{"RIVERGATE_LISTEN=example.org:8080"}, "RIVERGATE_LISTEN", "RIVERGATE_TRUSTED_PROXIES", ""},
 		"no network":             {[]string{"RIVERGATE_TRUSTED_PROXIES=10.0.0.0/33"}, "RIVERGATE_TRUSTED_PROXIES", "no network", ""},
+		"an origin with a path":  {[]string{"RIVERGATE_CORS_ORIGINS=http://localhost:5173,https://app.example.com/"}, "RIVERGATE_CORS_ORIGINS", "write https://app.example.com", ""},
 		"segment over the limit": {[]string{"RIVERGATE_JOURNAL_SEGMENT_BYTES=129MiB"}, "RIVERGATE_JOURNAL_SEGMENT_BYTES", "128MiB", ""},
 		"retries upside down": {[]string{"PLUGIN_FILE_ENABLED=true", "PLUGIN_FILE_RETRY_MIN=1m", "PLUGIN_FILE_RETRY_MAX=1s"},
 			"PLUGIN_FILE_RETRY_MIN", "longer than PLUGIN_FILE_RETRY_MAX", ""},

@@ -1,6 +1,6 @@
 // Package server is the HTTP side of the host: one Fiber app with the routes of all services behind one fasthttp server.
 //
-//	connection → request id → router → who is calling → idempotency key → handler → rest of the body drained → answer
+//	connection → request id → origin → router → who is calling → idempotency key → handler → rest of the body drained → answer
 //
 // Request bodies are streamed: a handler reads its body with its own limit, so that one that is too large costs no memory and
 // leaves the connection usable.
@@ -41,6 +41,9 @@ type Options struct {
 	// InternalToken is what X-Internal-Token must be on /internal routes, once Listen is not loopback.
 	InternalToken string
 
+	// CORSOrigins are the origins whose pages may use the API; * alone: all.
+	CORSOrigins []string
+
 	Routes  []api.Route // of the services
 	Version string
 	Targets []string // services that this host runs
@@ -65,20 +68,23 @@ type Server struct {
 	log      hclog.Logger
 	ids      *api.RequestIDs
 	app      *fiber.App
-	inner    fasthttp.RequestHandler
+	cors     *api.CORS
 	http     *fasthttp.Server
 	routes   []api.Route
 	document []byte
 	started  time.Time
 }
 
-// New makes the server; it does not listen yet. Error: the loopback rule (see CheckListen), or a route that cannot be described.
+// New makes the server; it does not listen yet. Error: the loopback rule (see CheckListen), a bad origin, or a route that cannot be described.
 func New(o Options) (*Server, error) {
 	if o.Log == nil || o.Gatherer == nil {
 		return nil, errors.New("server: log and gatherer are needed")
 	}
 	if err := CheckListen(o.Listen, o.Trusted); err != nil {
 		return nil, err
+	}
+	if reason := api.CheckOrigins(o.CORSOrigins); reason != "" {
+		return nil, errors.New("RIVERGATE_CORS_ORIGINS: " + reason)
 	}
 	if o.IdempotencyTTL == 0 {
 		o.IdempotencyTTL = 24 * time.Hour
@@ -96,7 +102,7 @@ func New(o Options) (*Server, error) {
 	if err := s.mount(); err != nil {
 		return nil, err
 	}
-	s.inner = s.app.Handler()
+	s.cors = api.NewCORS(o.CORSOrigins, s.routes, s.app.Handler())
 	s.http = &fasthttp.Server{
 		Handler:      s.serve,
 		ErrorHandler: s.broken,
@@ -191,7 +197,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 		defer s.access(ctx, caller, time.Now())
 	}
 	defer s.end(ctx, caller)
-	s.inner(ctx)
+	s.cors.Serve(ctx)
 }
 
 // end recovers what a handler broke, and takes what it did not read off the connection.
@@ -229,6 +235,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 // broken answers what is not HTTP, or not in time, or has too long headers. The connection is closed behind it.
 func (s *Server) broken(ctx *fasthttp.RequestCtx, err error) {
 	api.Begin(ctx, s.ids)
+	s.cors.Allow(ctx)
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
 	switch {

@@ -30,6 +30,8 @@ type Route struct {
 
 	// Public routes answer without a caller: health, metrics, description.
 	Public bool
+	// AnyOrigin: pages of every origin may use it, since its URL is the credential. All routes of a path say the same.
+	AnyOrigin bool
 	// KeepsAnswers: the handler itself keeps the promise of Idempotency-Key. Otherwise Mount does, for POST.
 	KeepsAnswers bool
 	// Streams: the handler reads its body as a stream, and keeps the promise with what PromiseOf gives it.
@@ -101,6 +103,9 @@ func Mount(router fiber.Router, routes []Route, gate *Gate, answers *Answers) {
 		}
 		if r.Wrap != nil {
 			handler = r.Wrap(handler)
+		}
+		if r.AnyOrigin {
+			handler = withAnyOrigin(handler)
 		}
 		if r.Method == fiber.MethodGet {
 			router.Get(r.FiberPath(), handler)

@@ -197,11 +197,11 @@ func (s *Service) signedRoutes() []api.Route {
 	denied := []int{http.StatusBadRequest, http.StatusForbidden}
 	return []api.Route{
 		{
-			Method: http.MethodGet, Path: path, ID: "getSigned", Tag: tagFiles, Public: true,
+			Method: http.MethodGet, Path: path, ID: "getSigned", Tag: tagFiles, Public: true, AnyOrigin: true,
 			Summary: "Download by a signed URL", Params: params{}, Answers: binary(), Errors: slices.Concat(readErrors, denied), Handler: s.getSigned,
 		},
 		{
-			Method: http.MethodPut, Path: path, ID: "putSigned", Tag: tagFiles, Public: true,
+			Method: http.MethodPut, Path: path, ID: "putSigned", Tag: tagFiles, Public: true, AnyOrigin: true,
 			Summary: "Upload by a signed URL", Params: params{}, Bodies: []string{octets},
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[Uploaded]{}}},
 			Errors:  slices.Concat(writeErrors, denied, []int{http.StatusNotFound, http.StatusConflict, http.StatusLengthRequired, http.StatusPreconditionFailed, http.StatusUnprocessableEntity}),

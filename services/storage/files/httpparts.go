@@ -127,7 +127,7 @@ func (s *Service) partsRoutes() []api.Route {
 			Errors:  slices.Concat(lost, []int{http.StatusConflict}), Handler: s.partURL,
 		},
 		{
-			Method: http.MethodPut, Path: one + "/parts/{part_number}", ID: "putPart", Tag: tagParts, Public: true,
+			Method: http.MethodPut, Path: one + "/parts/{part_number}", ID: "putPart", Tag: tagParts, Public: true, AnyOrigin: true,
 			Summary: "One part, by its signed URL", Params: signedPartParams{}, Bodies: []string{octets},
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[PartStored]{}}},
 			Errors: []int{
