@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,4 +194,32 @@ func TestAWrongNameIsTold(t *testing.T) {
 		require.Equal(t, 1, code)
 		require.Contains(t, out, "redis was not started in "+dir)
 	}
+}
+
+// Ubuntu, say, has no package of Chromium.
+func TestARunGoesOnWithoutAnOptionalProgram(t *testing.T) {
+	dir := folder(t)
+	t.Setenv("TMPDIR", dir)
+	t.Setenv("PATH", pathWithout(t, "apt-get", "chromium", "chromium-headless-shell", "google-chrome"))
+	out, code := services(t, "run", "redis", "chromium", "--", "sh", "-c", `test -n "$RIVERGATE_TEST_REDIS_ADDR" && exit 7`)
+	require.Equal(t, 7, code, out)
+	require.Contains(t, out, "going on without chromium")
+}
+
+// pathWithout is a PATH with every program of ours but those.
+func pathWithout(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, from := range filepath.SplitList(os.Getenv("PATH")) {
+		programs, _ := os.ReadDir(from) // a PATH may name folders that are not there
+		for _, p := range programs {
+			if slices.Contains(names, p.Name()) {
+				continue
+			}
+			if err := os.Symlink(filepath.Join(from, p.Name()), filepath.Join(dir, p.Name())); !errors.Is(err, os.ErrExist) {
+				require.NoError(t, err)
+			}
+		}
+	}
+	return dir
 }
