@@ -158,6 +158,8 @@ func TestSignedURLs(t *testing.T) {
 	r.do(http.MethodPut, put.URL, strings.NewReader("abc"), "Content-Type", "text/html").refused(403)
 	r.do(http.MethodPut, put.URL, strings.NewReader("abcd"), "Content-Type", "text/plain").refused(403)
 	r.do(http.MethodPut, put.URL, slow{bytes.NewReader([]byte("abc"))}, "Content-Type", "text/plain").refused(411)
+	r.do(http.MethodPut, put.URL, strings.NewReader("abc"), "Content-Type", "text/plain", "Content-Encoding", "gzip, aws-chunked").refused(415)
+	r.do(http.MethodPut, put.URL, strings.NewReader("abc"), "Content-Type", "text/plain", "X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER").refused(415)
 	a = r.do(http.MethodPut, put.URL, strings.NewReader("abc"), "Content-Type", "text/plain")
 	require.Equal(t, name, data[Uploaded](a, 200).FilePath)
 	require.Equal(t, `"`+hexSum("abc")+`"`, a.header.Get("ETag"))

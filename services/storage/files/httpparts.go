@@ -131,7 +131,8 @@ func (s *Service) partsRoutes() []api.Route {
 			Summary: "One part, by its signed URL", Params: signedPartParams{}, Bodies: []string{octets},
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[PartStored]{}}},
 			Errors: []int{
-				http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusServiceUnavailable,
+				http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusLengthRequired, http.StatusUnsupportedMediaType,
+				http.StatusServiceUnavailable,
 			},
 			Handler: s.putPart,
 		},

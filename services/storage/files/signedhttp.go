@@ -2,6 +2,7 @@ package files
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -35,7 +36,10 @@ func (s *Service) getSigned(c *fiber.Ctx) error {
 	return answerTo(s.send(c, file, signed.ContentType, orDefault(signed.FileName, lastSegment(file.ObjectName))))
 }
 
-// signedBody checks the URL and what it says of the body. Error: 403, 411.
+// awsChunked is how S3 SDKs that have credentials frame a body, with a signature for each chunk.
+const awsChunked = "aws-chunked"
+
+// signedBody checks the URL and what it says of the body. Error: 403, 411, 415.
 func (s *Service) signedBody(c *fiber.Ctx, body *api.Stream) (signed Signed, sums []announced, err error) {
 	if signed, err = s.signedURL(c); err != nil {
 		return signed, nil, err
@@ -48,6 +52,13 @@ func (s *Service) signedBody(c *fiber.Ctx, body *api.Stream) (signed Signed, sum
 	}
 	if sent := string(c.Request().Header.ContentType()); signed.ContentType != "" && sent != signed.ContentType {
 		return signed, nil, api.Forbidden("The URL is signed for Content-Type: %s", signed.ContentType)
+	}
+	if strings.Contains(strings.ToLower(c.Get(fiber.HeaderContentEncoding)), awsChunked) || strings.HasPrefix(c.Get("X-Amz-Content-Sha256"), "STREAMING-") {
+		// Taken as it is, the frames would become part of the file.
+		return signed, nil, &api.Error{
+			Status:  http.StatusUnsupportedMediaType,
+			Message: "The body is " + awsChunked + ", which is not taken here: send the bytes as they are, as an S3 client without credentials does",
+		}
 	}
 	sums, err = readChecksums(headerOf(c))
 	return signed, sums, err
