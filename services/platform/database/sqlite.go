@@ -35,7 +35,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 func connect(ctx context.Context, path string, n int, pragmas ...string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)", "cache_size(-1024)", "foreign_keys(1)"}, pragmas...)}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
-	pool, err := sql.Open("sqlite", dsn.String())
+	pool, err := openKeeping("sqlite", dsn.String())
 	if err != nil {
 		return nil, err
 	}

@@ -18,14 +18,17 @@ func (l *Ledger) List(ctx context.Context, q Query) (list []File, total int64, e
 		if total, err = q.total(ctx, tx); err != nil || q.Offset >= total {
 			return err
 		}
-		from, skip := "", q.Offset
+		cond, args := q.where("")
+		skip := q.Offset
 		if q.Sort == SortCreated {
-			if from, skip, err = q.seek(ctx, tx); err != nil {
+			from, edge := "", int64(0)
+			if from, edge, skip, err = q.seek(ctx, tx); err != nil {
 				return err
 			}
+			cond, args = cond+from, append(args, edge)
 		}
-		cond, args := q.where("")
-		list, err = files(ctx, tx, cond+" AND kind = 'file'"+from+" ORDER BY "+q.order()+" LIMIT ? OFFSET ?", append(args, q.Limit, skip)...)
+		// The limit as a number: SQLite compiles a statement anew each time whose limit is an argument.
+		list, err = files(ctx, tx, fmt.Sprintf("%s AND kind = 'file' ORDER BY %s LIMIT %d OFFSET ?", cond, q.order(), q.Limit), append(args, skip)...)
 		return err
 	})
 	return list, total, wrap("list files", err)
@@ -57,22 +60,22 @@ func (q *Query) total(ctx context.Context, tx *database.Tx) (total int64, err er
 	return total, err
 }
 
-// seek finds the piece of the sequence in which the page begins: a condition that leaves out the pieces before it, and how many files to
-// skip from there.
-func (q *Query) seek(ctx context.Context, tx *database.Tx) (condition string, skip int64, err error) {
+// seek finds the piece of the sequence in which the page begins: a condition that leaves out the pieces before it, with its argument,
+// and how many files to skip from there.
+func (q *Query) seek(ctx context.Context, tx *database.Tx) (condition string, edge, skip int64, err error) {
 	piece2, skip, err := q.piece(ctx, tx, 2, 0, 1<<62, q.Offset)
 	if err != nil {
-		return "", 0, err
+		return "", 0, 0, err
 	}
 	const within = 1 << (shift2 - shift1)
 	piece1, skip, err := q.piece(ctx, tx, 1, piece2*within, piece2*within+within-1, skip)
 	if err != nil {
-		return "", 0, err
+		return "", 0, 0, err
 	}
 	if q.Ascending {
-		return fmt.Sprintf(" AND sequence >= %d", piece1<<shift1), skip, nil
+		return " AND sequence >= ?", piece1 << shift1, skip, nil
 	}
-	return fmt.Sprintf(" AND sequence < %d", (piece1+1)<<shift1), skip, nil
+	return " AND sequence < ?", (piece1 + 1) << shift1, skip, nil
 }
 
 // piece is that of a level between low and high in which the file after skip others is, and how many of its own are before it.
