@@ -7,28 +7,35 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 )
 
 // heldBody is how much of an object is kept in memory, bytes. A larger one goes to a file.
-const heldBody = 16 << 20
+const heldBody = 32 << 20
 
 // body is an object on its way to the bucket. It can be read more than once.
 type body struct {
-	path string // of the file, when there is one
-	held []byte
-	file *os.File
-	out  *bufio.Writer
-	sum  hash.Hash
-	size int64
+	path  string // of the file, when there is one
+	held  []byte
+	large bool // goes to the file from its first byte on
+	file  *os.File
+	out   *bufio.Writer
+	sum   hash.Hash
+	size  int64
 }
 
-// newBody begins an object; held is bytes that it may use.
-func newBody(path string, held []byte) *body {
-	return &body{path: path, held: held[:0], sum: md5.New()} //nolint:gosec // see above
+// newBody begins an object of about that size, 0: nobody knows; held is bytes that it may use. To let them grow as they fill up would
+// copy the object several times, so they are made at once. A size that does not fit goes to the file from the first byte on.
+func newBody(path string, held []byte, size int64) *body {
+	b := &body{path: path, held: held[:0], sum: md5.New(), large: size > heldBody} //nolint:gosec // see above
+	if !b.large {
+		b.held = slices.Grow(b.held, int(size))
+	}
+	return b
 }
 
 func (b *body) Write(text []byte) (int, error) {
-	if b.file == nil && len(b.held)+len(text) > heldBody {
+	if b.file == nil && (b.large || len(b.held)+len(text) > heldBody) {
 		var err error
 		if b.file, err = os.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640); err != nil {
 			return 0, err

@@ -348,12 +348,12 @@ func TestAnObjectThatIsTooLargeForMemoryGoesByAFileThatIsRemoved(t *testing.T) {
 	s := newStore(t)
 	h := s.start(map[string]any{"roll_interval": "1h"})
 	row := `{"text":"` + strings.Repeat("x", 2<<20) + `"}`
-	for p := range uint64(10) {
+	for p := range uint64(20) {
 		require.Empty(t, h.Deliver(plugintest.FrameAt(p+1, "a", row)))
 	}
 	h.Drain()
 	require.Len(t, s.keys(), 1)
-	s.requireOnce(1, 10)
+	s.requireOnce(1, 20)
 	require.Greater(t, len(s.read(s.keys()[0])), heldBody)
 	left, err := filepath.Glob(filepath.Join(s.dir, "*", "*"+objectSuffix))
 	require.NoError(t, err)

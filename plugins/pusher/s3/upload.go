@@ -118,7 +118,7 @@ func (u *upload) object(ctx context.Context, from *os.File, number int, at *foun
 	if at.rows == 0 {
 		return slot, nil
 	}
-	b := newBody(fmt.Sprintf("%s-%d%s", u.spool.name(u.segment.number, ""), number, objectSuffix), slot)
+	b := newBody(fmt.Sprintf("%s-%d%s", u.spool.name(u.segment.number, ""), number, objectSuffix), slot, u.sizeOf(at))
 	defer b.remove()
 	if err := u.render(b, from, at); err != nil {
 		return b.held[:0], u.spoolError(err)
@@ -132,6 +132,23 @@ func (u *upload) object(ctx context.Context, from *os.File, number int, at *foun
 		return nil, err // a request that ended before its body may still be reading it
 	}
 	return b.held[:0], nil
+}
+
+// envelopeSize is about what the envelope adds to a row, bytes.
+const envelopeSize = 160
+
+// sizeOf is about how large an object becomes that is as long as its rows; 0 for one that is compressed.
+func (u *upload) sizeOf(at *found) (size int64) {
+	if u.segment.cut.Format != jsonLines || u.segment.cut.Compression != plain {
+		return 0
+	}
+	for _, where := range at.extents {
+		size += int64(where.size)
+	}
+	if u.segment.cut.Envelope {
+		size += envelopeSize * at.rows
+	}
+	return size
 }
 
 func (u *upload) spoolError(err error) error {
