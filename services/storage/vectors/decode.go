@@ -217,6 +217,22 @@ var notNumbers = []string{"NaN", "Infinity", "-Infinity", "-NaN", "nan", "inf", 
 func (r *reader) floats(dst []float32, place string, most int) ([]float32, error) {
 	n := 0
 	err := r.array(place, func() error {
+		for { // as they come: a comma behind each, and perhaps a space
+			f, length := usual(r.text[r.at:])
+			if length == 0 || n == most {
+				break
+			}
+			r.at += length
+			dst = append(dst, f)
+			n++
+			next := r.text[r.at:]
+			if len(next) < 2 || next[0] != ',' {
+				return nil
+			}
+			if r.at++; next[1] == ' ' {
+				r.at++
+			}
+		}
 		r.next()
 		if n++; n > most {
 			return refused(place, "are more than %d", most)
@@ -267,15 +283,59 @@ func float32Of(number []byte) (f float32, ok bool) {
 	if count > 18 || digits >= 1<<53 || power >= len(powers) {
 		return float32By(number)
 	}
+	if f, ok := nearest(digits, power, number[0] == '-'); ok {
+		return f, true
+	}
+	return float32By(number)
+}
+
+// nearest is the float32 nearest to digits, below 2^53, over a power of ten; ok is false when a float64 cannot tell.
+func nearest(digits uint64, power int, negative bool) (f float32, ok bool) {
 	exact := float64(digits) / powers[power]
-	if number[0] == '-' {
+	if negative {
 		exact = -exact
 	}
 	const below = 1<<29 - 1 // the bits that a float32 has not
 	if math.Float64bits(exact)&below == 1<<28 || exact != 0 && math.Abs(exact) < 1e-37 {
-		return float32By(number)
+		return 0, false
 	}
 	return float32(exact), true
+}
+
+// usual reads a number as nearly all of a vector are, 15 digits at most and no exponent, in one pass over its text. Length 0: it is
+// another one, or none.
+func usual(text []byte) (f float32, length int) {
+	i := 0
+	if len(text) > 0 && text[0] == '-' {
+		i = 1
+	}
+	start := i
+	var digits uint64
+	for ; i < len(text) && text[i]-'0' <= 9; i++ {
+		digits = digits*10 + uint64(text[i]-'0')
+	}
+	count, power := i-start, 0
+	if count == 0 || text[start] == '0' && count > 1 {
+		return 0, 0
+	}
+	if i < len(text) && text[i] == '.' {
+		i++
+		from := i
+		for ; i < len(text) && text[i]-'0' <= 9; i++ {
+			digits = digits*10 + uint64(text[i]-'0')
+		}
+		power = i - from
+		if count += power; power == 0 {
+			return 0, 0
+		}
+	}
+	if count > 15 || i < len(text) && text[i]|' ' == 'e' {
+		return 0, 0
+	}
+	if f, ok := nearest(digits, power, start == 1); ok {
+		return f, i
+	}
+	return 0, 0
 }
 
 // float32By is the slow way. ParseFloat keeps its string only in an error, which is dropped.

@@ -148,6 +148,10 @@ func TestNumbersAreTheNearestFloats(t *testing.T) {
 		if ok {
 			require.Equal(t, math.Float32bits(float32(want)), math.Float32bits(got), text)
 		}
+		if got, length := usual([]byte(text + ",")); length > 0 {
+			require.Equal(t, len(text), length, text)
+			require.Equal(t, math.Float32bits(float32(want)), math.Float32bits(got), text)
+		}
 	}
 	for range 100_000 {
 		f := math.Float32frombits(r.Uint32())
@@ -163,6 +167,10 @@ func TestNumbersAreTheNearestFloats(t *testing.T) {
 		next := math.Nextafter32(float32(small), 2) // the middle of two floats, and right beside it
 		check(strconv.FormatFloat((float64(float32(small))+float64(next))/2, 'f', -1, 64))
 		check(strconv.FormatFloat((float64(float32(small))+float64(next))/2, 'f', -1, 64) + "1")
+	}
+	for _, text := range []string{"", "-", ".5", "5.", "-.5", "01", "-00", "1e5", "1.5E5", "1234567890123456", "0.0000000000000001", "x"} {
+		_, length := usual([]byte(text))
+		require.Zero(t, length, text)
 	}
 	for _, text := range []string{"0", "-0", "0.0", "16777217", "16777217.0000000001", "9007199254740993", "3.4028236e38", "1e39", "1e-46", "340282356779733661637539395458142568448"} {
 		check(text)
