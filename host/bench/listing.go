@@ -38,15 +38,18 @@ func (b *bench) listing(ctx context.Context) (err error) {
 	defer end(h)
 
 	object := "objects/" + storagetest.MillionName(listingOrg, listingUser, 500_000)
-	routes := []struct{ name, path string }{
-		{"list, page 1", "files?page=1&limit=20"},
-		{"list, page 1000", "files?page=1000&limit=20"},
-		{"list, page 50000", "files?page=50000&limit=20"},
-		{"list of a category, page 1000", "files?file_category=general&page=1000&limit=20"},
-		{"metadata", object + "/metadata"},
-		{"presigned URL", object + "/presigned-url"},
-		{"quota", "quota"},
-		{"usage", "usage"},
+	routes := []struct {
+		name, path string
+		far        bool // farther than the promise goes
+	}{
+		{name: "list, page 1", path: "files?page=1&limit=20"},
+		{name: "list, page 1000", path: "files?page=1000&limit=20"},
+		{name: "list, page 50000", path: "files?page=50000&limit=20", far: true},
+		{name: "list of a category, page 1000", path: "files?file_category=general&page=1000&limit=20"},
+		{name: "metadata", path: object + "/metadata"},
+		{name: "presigned URL", path: object + "/presigned-url"},
+		{name: "quota", path: "quota"},
+		{name: "usage", path: "usage"},
 	}
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
@@ -79,9 +82,11 @@ func (b *bench) listing(ctx context.Context) (err error) {
 		b.say("a million files, p50 in ms: %s", strings.Join(said, "; "))
 	}
 	for i, route := range routes {
-		b.report.add(figure{
-			Name: "a million files: " + route.name + ", p50", Unit: "ms", Runs: medians[i], Target: "≤ 1.0", Met: met(medians[i].median() <= 1),
-		})
+		f := figure{Name: "a million files: " + route.name + ", p50", Unit: "ms", Runs: medians[i]}
+		if !route.far {
+			f.Target, f.Met = "≤ 1.0", met(medians[i].median() <= 1)
+		}
+		b.report.add(f)
 	}
 	return nil
 }

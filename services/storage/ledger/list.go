@@ -8,7 +8,7 @@ import (
 	"github.com/rivergate/rivergate/services/platform/database"
 )
 
-// List returns a page of a user's files, and how many there are in all pages. Both are of one instant.
+// List returns a page of a user's files, without Columns and Metadata, and how many there are in all pages. Both are of one instant.
 func (l *Ledger) List(ctx context.Context, q Query) (list []File, total int64, err error) {
 	if q.Sort != SortCreated && q.Offset > MaxSortedOffset {
 		return nil, 0, ErrDeep
@@ -28,7 +28,7 @@ func (l *Ledger) List(ctx context.Context, q Query) (list []File, total int64, e
 			cond, args = cond+from, append(args, edge)
 		}
 		// The limit as a number: SQLite compiles a statement anew each time whose limit is an argument.
-		list, err = files(ctx, tx, fmt.Sprintf("%s AND kind = 'file' ORDER BY %s LIMIT %d OFFSET ?", cond, q.order(), q.Limit), append(args, skip)...)
+		list, err = filesWith(ctx, tx, listed, fmt.Sprintf("%s AND kind = 'file' ORDER BY %s LIMIT %d OFFSET ?", cond, q.order(), q.Limit), append(args, skip)...)
 		return err
 	})
 	return list, total, wrap("list files", err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -299,14 +300,21 @@ func one(ctx context.Context, q database.Querier, condition string, args ...any)
 	return f, err
 }
 
+// listed are the columns of a file in a list, where nobody asks for Columns and Metadata.
+var listed = strings.Replace(fileColumns, "columns, metadata", "'', ''", 1)
+
 // files are those that a condition names, in its order.
 func files(ctx context.Context, q database.Querier, condition string, args ...any) ([]File, error) {
+	return filesWith(ctx, q, fileColumns, condition, args...)
+}
+
+func filesWith(ctx context.Context, q database.Querier, columns, condition string, args ...any) ([]File, error) {
 	var list []File
 	err := database.Each(ctx, q, func(rows *sql.Rows) error {
 		f, err := scanFile(rows.Scan)
 		list = append(list, f)
 		return err
-	}, "SELECT id, "+fileColumns+" FROM ledger_files WHERE "+condition, args...)
+	}, "SELECT id, "+columns+" FROM ledger_files WHERE "+condition, args...)
 	return list, err
 }
 
