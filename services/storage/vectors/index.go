@@ -17,7 +17,7 @@ import (
 
 const (
 	// confidence is how many standard errors an estimate may be too low before a vector is missed.
-	confidence = 2.1
+	confidence = 1.9
 	// planes is how many bits a number of the query has.
 	planes = 4
 	// seeds is how many of the best estimates are looked at first, to have a bar for all others.
