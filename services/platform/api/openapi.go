@@ -68,7 +68,7 @@ func describe(r *openapi31.Reflector, route *Route) error {
 	if !route.Public {
 		oc.AddReqStructure(contextHeaders{})
 	}
-	if route.Method == http.MethodPost && !route.Public {
+	if route.Method == http.MethodPost && !route.Public && !route.Unkeyed {
 		oc.AddReqStructure(keyHeader{})
 	}
 	if route.Params != nil {
@@ -92,7 +92,7 @@ func describe(r *openapi31.Reflector, route *Route) error {
 	if !route.Public {
 		statuses = append(statuses, http.StatusBadRequest, http.StatusUnauthorized)
 	}
-	if route.Method == http.MethodPost && !route.Public {
+	if route.Method == http.MethodPost && !route.Public && !route.Unkeyed {
 		statuses = append(statuses, http.StatusConflict, http.StatusUnprocessableEntity)
 	}
 	slices.Sort(statuses)

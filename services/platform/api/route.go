@@ -34,6 +34,8 @@ type Route struct {
 	AnyOrigin bool
 	// KeepsAnswers: the handler itself keeps the promise of Idempotency-Key. Otherwise Mount does, for POST.
 	KeepsAnswers bool
+	// Unkeyed: Idempotency-Key means nothing here, and is not documented; the protocol of a POST has its own way to go on.
+	Unkeyed bool
 	// Streams: the handler reads its body as a stream, and keeps the promise with what PromiseOf gives it.
 	Streams bool
 	// KeptBody is how large the body of a POST with Idempotency-Key may be, since Mount then has all of it in memory; 0: 1 MiB.
@@ -85,7 +87,7 @@ func Rest(c *fiber.Ctx) (string, error) {
 func Mount(router fiber.Router, routes []Route, gate *Gate, answers *Answers) {
 	for _, r := range routes {
 		handler := r.Handler
-		if r.Method == fiber.MethodPost && !r.KeepsAnswers && !r.Public {
+		if r.Method == fiber.MethodPost && !r.KeepsAnswers && !r.Unkeyed && !r.Public {
 			if r.Streams {
 				handler = answers.KeepStream(r.ID, handler)
 			} else {

@@ -51,7 +51,7 @@ func (s *Service) tusRoutes() []api.Route {
 			Summary: "What of the protocol works here", Answers: none, Handler: s.tusOptions,
 		},
 		{
-			Method: http.MethodPost, Path: tusPath, ID: "tusCreate", Tag: tagTus, KeepsAnswers: true, Wrap: withTus,
+			Method: http.MethodPost, Path: tusPath, ID: "tusCreate", Tag: tagTus, Unkeyed: true, Wrap: withTus,
 			Summary: "Begin a resumable upload", About: "All of its bytes are reserved. See https://tus.io/protocols/resumable-upload.",
 			Params: tusCreateParams{}, Answers: []api.Answer{{Status: http.StatusCreated, About: "Location is where the bytes go."}},
 			Errors: slices.Concat(lost, []int{http.StatusRequestEntityTooLarge}), Handler: s.tusCreate,
@@ -72,7 +72,7 @@ func (s *Service) tusRoutes() []api.Route {
 			Summary: "Give an upload up", About: "The file of one that is complete stays.", Params: tusUploadParams{}, Answers: none, Errors: busy, Handler: s.tusDelete,
 		},
 		{
-			Method: http.MethodPost, Path: one, ID: "tusOverride", Tag: tagTus, KeepsAnswers: true, Wrap: withTus,
+			Method: http.MethodPost, Path: one, ID: "tusOverride", Tag: tagTus, Unkeyed: true, Wrap: withTus,
 			Summary: "PATCH, DELETE or HEAD, for clients that cannot send them", Params: tusOverrideParams{}, Bodies: []string{tusBody},
 			Answers: slices.Concat(none, []api.Answer{{Status: http.StatusOK}}),
 			Errors:  slices.Concat(patch, []int{http.StatusMethodNotAllowed}), Handler: s.tusOverride,
