@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -138,20 +139,25 @@ func (b *bucket) optionsFor(put sdk.Put) (minio.PutObjectOptions, error) {
 		return o, fmt.Errorf("%w: there is no tier %s: set %s_CLASS", sdk.ErrUnsupported, tier, strings.ToUpper(string(tier)))
 	}
 	o.StorageClass, o.ContentType = b.classes[tier], put.ContentType
+	o.UserMetadata = map[string]string{}
 	if tier != sdk.TierHot {
-		o.UserMetadata = map[string]string{tierNote: string(tier)}
+		o.UserMetadata[tierNote] = string(tier)
 	}
 	if o.ContentType == "" {
 		o.ContentType = "application/octet-stream"
 	}
 	if put.OnlyNew {
 		o.SetMatchETagExcept("*")
+		o.UserMetadata[putNote] = rand.Text()
 	}
 	return o, nil
 }
 
-// tierNote is the metadata that keep the tier: some servers take any storage class and forget it.
-const tierNote = "Rivergate-Tier"
+// Metadata of an object. tierNote keeps the tier: some servers take any storage class and forget it. putNote tells which Put made it.
+const (
+	tierNote = "Rivergate-Tier"
+	putNote  = "Rivergate-Put"
+)
 
 // tierOf is the tier of an object, by its note or, in a list, its storage class.
 func (b *bucket) tierOf(note, class string) sdk.Tier {

@@ -48,7 +48,7 @@ func (s *S3) Put(ctx context.Context, put sdk.Put, body io.Reader) (sdk.Object, 
 	}
 	info, err := s.putAtOnce(ctx, put, options, body)
 	if err != nil {
-		return sdk.Object{}, s.clash(ctx, put.Key, s.bucket.failure(doing, err))
+		return s.whose(ctx, put, options, s.clash(ctx, put.Key, s.bucket.failure(doing, err)))
 	}
 	return s.made(put, info.ETag, put.Size, info.LastModified), nil
 }
@@ -104,9 +104,30 @@ func (s *S3) putInParts(ctx context.Context, doing string, put sdk.Put, options 
 			return s.made(put, info.ETag, total, info.LastModified), nil
 		}
 	}
-	err = s.clash(ctx, put.Key, b.failure(doing, err))
-	s.forget(ctx, put.Key, upload)
-	return sdk.Object{}, err
+	o, err := s.whose(ctx, put, options, s.clash(ctx, put.Key, b.failure(doing, err)))
+	if err != nil {
+		s.forget(ctx, put.Key, upload)
+	}
+	return o, err
+}
+
+// whose finds out what an OnlyNew put has come to whose answer is an error: a request that is sent again, since its first answer was
+// lost, finds its own object there, or its upload gone, and a server that refuses one before it has read the body may cut the connection
+// instead of saying so.
+func (s *S3) whose(ctx context.Context, put sdk.Put, options minio.PutObjectOptions, err error) (sdk.Object, error) {
+	if !put.OnlyNew || !errors.Is(err, sdk.ErrPrecondition) && !errors.Is(err, sdk.ErrUnavailable) && !errors.Is(err, sdk.ErrNotFound) {
+		return sdk.Object{}, err
+	}
+	info, failed := s.bucket.client.StatObject(ctx, s.bucket.name, s.bucket.prefix+put.Key, minio.StatObjectOptions{})
+	switch {
+	case failed != nil:
+		return sdk.Object{}, err
+	case info.Metadata.Get("X-Amz-Meta-"+putNote) == options.UserMetadata[putNote]:
+		return s.describe(put.Key, info), nil
+	case errors.Is(err, sdk.ErrPrecondition):
+		return sdk.Object{}, err
+	}
+	return sdk.Object{}, fmt.Errorf("%w: %s", sdk.ErrPrecondition, err.Error()) // it is another one's
 }
 
 // completing are the options of an upload's end: all the rest was said at its beginning.
