@@ -26,13 +26,11 @@ type cutting struct {
 
 func newCutting(t *testing.T, s *store) *cutting {
 	t.Helper()
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.address})
-	direct := proxy.Director
-	proxy.Director = func(r *http.Request) {
-		host := r.Host
-		direct(r)
-		r.Host = host // as it was signed
-	}
+	to := &url.URL{Scheme: "http", Host: s.address}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		r.Out.Host = r.In.Host // as it was signed
+	}}
 	c := &cutting{}
 	proxy.ModifyResponse = func(r *http.Response) error {
 		making := r.Request.Method == http.MethodPut && r.Request.URL.Query().Get("uploadId") == "" || r.Request.Method == http.MethodPost && r.Request.URL.Query().Has("uploadId")
