@@ -151,7 +151,7 @@ func services(t *testing.T, command string, args ...string) {
 	dir := server(t, "RIVERGATE_TEST_SERVICES_DIR")
 	root, err := rig.Root(t.Context())
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "deploy", "services"), append([]string{command, "--dir", dir}, args...)...)
 	said, err := cmd.CombinedOutput()
