@@ -46,6 +46,7 @@ func (b *bench) pluginStart(ctx context.Context) error {
 
 const (
 	manyInstances = 50
+	manyName      = "n" // and two digits; the host may have other plugins, too
 	idleTime      = 20 * time.Second
 )
 
@@ -57,7 +58,7 @@ func (b *bench) fifty(ctx context.Context) error {
 	}
 	env := map[string]string{}
 	for i := range manyInstances {
-		prefix := fmt.Sprintf("PLUGIN_N%02d_", i)
+		prefix := fmt.Sprintf("PLUGIN_%s%02d_", strings.ToUpper(manyName), i)
 		maps.Copy(env, map[string]string{prefix + "ENABLED": "true", prefix + "USE": "null", prefix + "COUNT_FILE": filepath.Join(b.dir, fmt.Sprintf("idle-%02d", i))})
 	}
 	var starts, ready, loads series
@@ -109,7 +110,7 @@ func allRun(ctx context.Context, h *rig.Host) error {
 		}
 		running := 0
 		for _, p := range plugins {
-			if p.State == "running" && p.PID > 0 {
+			if strings.HasPrefix(p.Name, manyName) && p.State == "running" && p.PID > 0 {
 				running++
 			}
 		}
