@@ -171,6 +171,9 @@ func (c *client) Get(parent context.Context, instance, key string, part protocol
 	if err == nil {
 		return object, body, nil
 	}
+	if parent.Err() != nil { // the plugin saw it, too, and has closed its file
+		return protocol.Object{}, nil, fmt.Errorf("%s: %w", doing, context.Cause(parent))
+	}
 	// What the plugin has open is out of reach, and will be the next time.
 	c.takesFiles.Store(false)
 	return c.Get(parent, instance, key, part)
