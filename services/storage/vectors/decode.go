@@ -246,7 +246,7 @@ func (r *reader) floats(dst []float32, place string, most int) ([]float32, error
 			}
 			return r.unexpected(fmt.Sprintf("%s[%d]", place, n-1), "a number")
 		}
-		f, ok := float32Of(number)
+		f, ok := float32By(number)
 		if !ok {
 			return refused(fmt.Sprintf("%s[%d]", place, n-1), "is too large for a 32-bit float")
 		}
@@ -258,38 +258,8 @@ func (r *reader) floats(dst []float32, place string, most int) ([]float32, error
 
 var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
 
-// float32Of reads a number that digits has passed; ok is false when it is too large. Digits and power of ten that are exact in
-// a float64 give the nearest float64, and that the nearest float32 unless it lies in the middle of two. All else is left to
-// strconv.
-func float32Of(number []byte) (f float32, ok bool) {
-	var digits uint64
-	count, point := 0, -1
-	for i, c := range number {
-		switch {
-		case c-'0' <= 9:
-			digits = digits*10 + uint64(c-'0')
-			count++
-		case c == '.':
-			point = i
-		case c == '-' && i == 0:
-		default: // an exponent
-			return float32By(number)
-		}
-	}
-	power := 0
-	if point >= 0 {
-		power = len(number) - 1 - point
-	}
-	if count > 18 || digits >= 1<<53 || power >= len(powers) {
-		return float32By(number)
-	}
-	if f, ok := nearest(digits, power, number[0] == '-'); ok {
-		return f, true
-	}
-	return float32By(number)
-}
-
-// nearest is the float32 nearest to digits, below 2^53, over a power of ten; ok is false when a float64 cannot tell.
+// nearest is the float32 nearest to digits, below 2^53, over a power of ten, both exact in a float64: that gives the nearest float64, and
+// that the nearest float32, unless it lies in the middle of two. ok is false when it does.
 func nearest(digits uint64, power int, negative bool) (f float32, ok bool) {
 	exact := float64(digits) / powers[power]
 	if negative {
@@ -302,8 +272,8 @@ func nearest(digits uint64, power int, negative bool) (f float32, ok bool) {
 	return float32(exact), true
 }
 
-// usual reads a number as nearly all of a vector are, 15 digits at most and no exponent, in one pass over its text. Length 0: it is
-// another one, or none.
+// usual reads a number as nearly all of a vector are, with at most 18 digits and no exponent, in one pass over its text. Length 0: it is
+// another one, which is left to strconv, or none.
 func usual(text []byte) (f float32, length int) {
 	i := 0
 	if len(text) > 0 && text[0] == '-' {
@@ -329,7 +299,7 @@ func usual(text []byte) (f float32, length int) {
 			return 0, 0
 		}
 	}
-	if count > 15 || i < len(text) && text[i]|' ' == 'e' {
+	if count > 18 || digits >= 1<<53 || i < len(text) && text[i]|' ' == 'e' {
 		return 0, 0
 	}
 	if f, ok := nearest(digits, power, start == 1); ok {
@@ -338,7 +308,7 @@ func usual(text []byte) (f float32, length int) {
 	return 0, 0
 }
 
-// float32By is the slow way. ParseFloat keeps its string only in an error, which is dropped.
+// float32By reads any number that digits has passed; false: it is too large. ParseFloat keeps its string only in an error, which is dropped.
 func float32By(number []byte) (float32, bool) {
 	f, err := strconv.ParseFloat(unsafe.String(&number[0], len(number)), 32)
 	return float32(f), err == nil
