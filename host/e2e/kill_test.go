@@ -101,7 +101,7 @@ func TestAKilledHostLeavesNoProcessAndNoSocket(t *testing.T) {
 		l.reaches(t, 200, 20*time.Second)
 		children, err := rig.Descendants(w.host.PID)
 		require.NoError(t, err)
-		require.GreaterOrEqual(t, len(children), 2, "both pushers run as processes, and the storage may")
+		require.GreaterOrEqual(t, len(children), 2, "both pushers run as processes, and the storage as soon as it is asked for")
 		w.host.Kill()
 		for _, c := range children {
 			eventually(t, 5*time.Second, "the end of a plugin whose host was killed",
@@ -110,6 +110,7 @@ func TestAKilledHostLeavesNoProcessAndNoSocket(t *testing.T) {
 		w.start()
 		w.runningPID("file")
 		w.runningPID("second")
+		w.runningPID("storage-local")
 		sockets := w.sockets()
 		require.LessOrEqual(t, len(sockets), 3, "sockets of processes that are gone: %v", sockets)
 	}

@@ -19,7 +19,6 @@ import (
 
 // cutting is a proxy in front of the server that cuts connections instead of answering.
 type cutting struct {
-	http.Handler
 	answers  atomic.Int64 // so many answers to requests that make an object are lost
 	refusals atomic.Bool  // so are those that refuse one
 }

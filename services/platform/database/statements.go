@@ -13,8 +13,8 @@ const kept = 64
 // connector opens connections that keep their statements. They are kept in the driver, below database/sql: there, a statement that
 // is prepared for a pool would wait for a second connection.
 type connector struct {
-	dsn  string
-	pool driver.Driver
+	dsn string
+	of  driver.Driver
 }
 
 // openKeeping is sql.Open with connections that keep their statements.
@@ -30,10 +30,10 @@ func openKeeping(name, dsn string) (*sql.DB, error) {
 	return sql.OpenDB(&connector{dsn, d}), nil
 }
 
-func (c *connector) Driver() driver.Driver { return c.pool }
+func (c *connector) Driver() driver.Driver { return c.of }
 
 func (c *connector) Connect(context.Context) (driver.Conn, error) {
-	conn, err := c.pool.Open(c.dsn)
+	conn, err := c.of.Open(c.dsn)
 	if err != nil {
 		return nil, err
 	}
