@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -183,7 +184,8 @@ func TestAMessageThatIsTooLargeRejectsItsRowAlone(t *testing.T) {
 		require.Equal(t, "packet_too_large", outcomes[position].Code)
 		require.Contains(t, outcomes[position].Message, "0x95")
 	}
-	require.Equal(t, []string{"1", "3", "5"}, positions(b.take(5)))
+	// Mosquitto ends the connection: what it has taken just before, but not acknowledged, comes once more.
+	require.Equal(t, []string{"1", "3", "5"}, slices.Compact(positions(b.take(5))))
 }
 
 func TestATopicThatIsNotAllowedRejectsItsRowsOnceOthersWereTaken(t *testing.T) {

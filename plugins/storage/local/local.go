@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"syscall"
 
@@ -17,9 +18,10 @@ type Local struct {
 	WarmPath string `config:"warm_path" doc:"Folder of the tier warm, perhaps on a cheaper disk; by default warm in PATH."`
 	ColdPath string `config:"cold_path" doc:"Folder of the tier cold; by default cold in PATH."`
 
-	log   sdk.Logger
-	tiers []*tier // the hottest first
-	locks *locks
+	log     sdk.Logger
+	tiers   []*tier // the hottest first
+	keys    *locks
+	uploads *locks
 }
 
 // Open makes the folders and clears away what killed processes left in them. Another process may be at work there: during an
@@ -47,7 +49,10 @@ func (l *Local) Open(_ context.Context, env sdk.Env) error {
 		l.tiers = append(l.tiers, opened)
 	}
 	var err error
-	if l.locks, err = openLocks(l.tiers[0].root); err != nil {
+	if l.keys, err = openLocks(l.tiers[0].root, lockFolder); err == nil {
+		l.uploads, err = openLocks(l.tiers[0].root, path.Join(lockFolder, "uploads"))
+	}
+	if err != nil {
 		return sdk.FieldError("path", errors.Join(err, l.release()))
 	}
 	for _, t := range l.tiers {
@@ -84,14 +89,11 @@ func (l *Local) Health(context.Context) error {
 func (l *Local) Close(context.Context) error { return l.release() }
 
 func (l *Local) release() error {
-	var errs []error
-	if l.locks != nil {
-		errs = append(errs, l.locks.close())
-	}
+	errs := []error{l.keys.close(), l.uploads.close()}
 	for _, t := range l.tiers {
 		errs = append(errs, t.close())
 	}
-	l.tiers, l.locks = nil, nil
+	l.tiers, l.keys, l.uploads = nil, nil, nil
 	return errors.Join(errs...)
 }
 

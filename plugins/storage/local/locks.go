@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"os"
 	"path"
 	"strconv"
@@ -12,34 +11,35 @@ import (
 	"syscall"
 )
 
-// stripes is how many keys can be published at the same moment.
+// stripes is how many of a kind can be locked at the same moment.
 const stripes = 64
 
-// locks makes what must happen to a key at once happen at once: of all goroutines, and of another process that serves the same
-// folders during an upgrade. They are held while names change, never while bytes are copied.
+// locks makes what must happen to a key, or to an upload, at once happen at once: of all goroutines, and of another process that
+// serves the same folders during an upgrade. Keys are locked while names change, never while bytes are copied. Several names share
+// a stripe, so keys and uploads have sets of their own: whoever holds an upload may take a key, and nobody takes a second of a set.
 type locks struct {
 	mine  [stripes]sync.Mutex
 	files [stripes]*os.File
 }
 
-func openLocks(root *os.Root) (*locks, error) {
-	if err := root.Mkdir(lockFolder, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+func openLocks(root *os.Root, folder string) (*locks, error) {
+	if err := root.MkdirAll(folder, 0o750); err != nil {
 		return nil, err
 	}
 	l := &locks{}
 	for i := range l.files {
 		var err error
-		if l.files[i], err = root.OpenFile(path.Join(lockFolder, strconv.Itoa(i)), os.O_RDWR|os.O_CREATE, 0o640); err != nil {
+		if l.files[i], err = root.OpenFile(path.Join(folder, strconv.Itoa(i)), os.O_RDWR|os.O_CREATE, 0o640); err != nil {
 			return nil, errors.Join(err, l.close())
 		}
 	}
 	return l, nil
 }
 
-// take locks a key until the function that it returns is called.
-func (l *locks) take(key string) (release func(), err error) {
+// take locks a name until the function that it returns is called.
+func (l *locks) take(name string) (release func(), err error) {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(key)) // never fails
+	_, _ = h.Write([]byte(name)) // never fails
 	i := h.Sum32() % stripes
 	l.mine[i].Lock()
 	for {
@@ -49,7 +49,7 @@ func (l *locks) take(key string) (release func(), err error) {
 		}
 		if !errors.Is(err, syscall.EINTR) {
 			l.mine[i].Unlock()
-			return nil, fmt.Errorf("lock a key: %w", err)
+			return nil, fmt.Errorf("lock a name: %w", err)
 		}
 	}
 	return func() {
@@ -59,6 +59,9 @@ func (l *locks) take(key string) (release func(), err error) {
 }
 
 func (l *locks) close() error {
+	if l == nil {
+		return nil
+	}
 	var errs []error
 	for _, f := range l.files {
 		if f != nil {

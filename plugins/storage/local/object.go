@@ -103,7 +103,7 @@ func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string,
 	if ctx.Err() != nil {
 		return sdk.Object{}, context.Cause(ctx) // nobody waits for it: the caller takes it for not stored
 	}
-	release, err := l.locks.take(put.Key)
+	release, err := l.keys.take(put.Key)
 	if err != nil {
 		return sdk.Object{}, err
 	}
@@ -160,7 +160,7 @@ func (l *Local) settled(key string, look func() error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	release, failed := l.locks.take(key)
+	release, failed := l.keys.take(key)
 	if failed != nil {
 		return failed
 	}
@@ -243,7 +243,7 @@ func (l *Local) Get(_ context.Context, key string, part sdk.Range) (sdk.Object, 
 
 // Delete removes the coldest first: what is seen meanwhile is never an older object.
 func (l *Local) Delete(_ context.Context, key string) error {
-	release, err := l.locks.take(key)
+	release, err := l.keys.take(key)
 	if err != nil {
 		return err
 	}

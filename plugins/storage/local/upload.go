@@ -145,7 +145,7 @@ func (t *tier) keepPart(temp, folder string, number int) (sdk.Part, error) {
 // CompleteUpload puts the parts one behind the other into a temporary file, and that in its place.
 func (l *Local) CompleteUpload(ctx context.Context, put sdk.Put, upload string, parts []sdk.Part) (sdk.Object, error) {
 	doing := fmt.Sprintf("complete the upload of %q", put.Key)
-	release, err := l.locks.take(uploadFolder + upload)
+	release, err := l.uploads.take(upload)
 	if err != nil {
 		return sdk.Object{}, err
 	}
@@ -240,7 +240,7 @@ func (t *tier) forget(folder string) error {
 
 // AbortUpload forgets an upload.
 func (l *Local) AbortUpload(_ context.Context, key, upload string) error {
-	release, err := l.locks.take(uploadFolder + upload)
+	release, err := l.uploads.take(upload)
 	if err != nil {
 		return err
 	}

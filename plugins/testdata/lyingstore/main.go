@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rivergate/rivergate/sdk"
 )
@@ -21,6 +23,8 @@ import (
 // store keeps an object in a file whose name is the key in hex, which bounds the length of a key.
 type store struct {
 	Path string `config:"path" required:"true" doc:"Folder of the objects."`
+
+	reads reads
 }
 
 func lies(how string) bool { return os.Getenv("LIE") == how }
@@ -80,7 +84,7 @@ func (s *store) Put(_ context.Context, put sdk.Put, body io.Reader) (sdk.Object,
 			return sdk.Object{}, err
 		}
 	case lies("in-place"):
-		err = overwrite(name, temp.Name())
+		err = s.overwrite(name, temp.Name())
 	default:
 		err = os.Rename(temp.Name(), name)
 	}
@@ -105,19 +109,72 @@ func (s *store) fill(temp io.Writer, body io.Reader) error {
 	return err
 }
 
-// overwrite changes an object while others read it.
-func overwrite(name, from string) error {
+// overwrite changes an object while others read it: half of it, and the rest when somebody has seen that, or nobody reads.
+func (s *store) overwrite(name, from string) error {
 	source, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
+	info, err := source.Stat()
+	if err != nil {
+		return err
+	}
+	_, missing := os.Stat(name)
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{source}, make([]byte, 4096))
-	return errors.Join(err, file.Truncate(n), file.Close())
+	defer file.Close()
+	half := info.Size() / 2
+	if _, err := io.CopyN(file, source, half); err != nil {
+		return err
+	}
+	if missing == nil && half > 1<<19 {
+		s.reads.wait(time.Second)
+	}
+	_, err = io.Copy(file, source)
+	return errors.Join(err, file.Truncate(info.Size()))
+}
+
+// reads tells writers of readers who have come and gone.
+type reads struct {
+	mu      sync.Mutex
+	waiting []chan struct{}
+}
+
+// wait returns when a reader who comes from now on has read, or after the time.
+func (r *reads) wait(most time.Duration) {
+	seen := make(chan struct{})
+	r.mu.Lock()
+	r.waiting = append(r.waiting, seen)
+	r.mu.Unlock()
+	select {
+	case <-seen:
+	case <-time.After(most):
+	}
+}
+
+// watch returns a reader whose end those learn of who wait now.
+func (r *reads) watch(content io.ReadCloser) io.ReadCloser {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	waiting := r.waiting
+	r.waiting = nil
+	return &watched{content, waiting}
+}
+
+type watched struct {
+	io.ReadCloser
+	waiting []chan struct{}
+}
+
+func (w *watched) Close() error {
+	for _, seen := range w.waiting {
+		close(seen)
+	}
+	w.waiting = nil
+	return w.ReadCloser.Close()
 }
 
 func (s *store) describe(key, name string) (sdk.Object, error) {
@@ -147,6 +204,9 @@ func (s *store) Get(_ context.Context, key string, part sdk.Range) (sdk.Object, 
 	_, err = file.Seek(from, io.SeekStart)
 	if lies("swaps") {
 		return o, swapped{file}, err
+	}
+	if lies("in-place") && err == nil {
+		return o, s.reads.watch(file), nil
 	}
 	return o, file, err
 }

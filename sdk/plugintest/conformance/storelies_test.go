@@ -23,7 +23,7 @@ func TestEachMisbehavingStorageFailsExactlyTheRuleThatItBreaks(t *testing.T) {
 		{"skips", "list", "in the place of"},
 		{"careless", "only-new", "two"},
 		{"in-place", "overwrite", "not all of one version"},
-		{"truncates", "body", "bytes that were put as"},
+		{"truncates", "body", "5000 bytes"},
 		{"copies-nothing", "copy", "0 bytes"},
 		{"salvages", "killed", "kill -9"},
 		{"hoards", "large", "MiB more"},
