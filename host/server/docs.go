@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/gofiber/fiber/v2"
@@ -34,8 +35,12 @@ func (s *Server) docRoutes() []api.Route {
 			Method: http.MethodGet, Path: documentPath, ID: "getOpenAPI", Tag: tagHost, Public: true, Summary: "This description, OpenAPI 3.1",
 			Answers: []api.Answer{{Status: http.StatusOK, Body: map[string]any{}}},
 			Handler: func(c *fiber.Ctx) error {
+				text, err := s.document()
+				if err != nil {
+					return fmt.Errorf("describe the API: %w", err)
+				}
 				c.Response().Header.SetContentType(api.JSON)
-				c.Response().SetBody(s.document)
+				c.Response().SetBody(text)
 				return nil
 			},
 		},

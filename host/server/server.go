@@ -71,11 +71,11 @@ type Server struct {
 	cors     *api.CORS
 	http     *fasthttp.Server
 	routes   []api.Route
-	document []byte
+	document func() ([]byte, error) // made for the first who asks: it would be most of the work of a start
 	started  time.Time
 }
 
-// New makes the server; it does not listen yet. Error: the loopback rule (see CheckListen), a bad origin, or a route that cannot be described.
+// New makes the server; it does not listen yet. Error: the loopback rule (see CheckListen), or a bad origin.
 func New(o Options) (*Server, error) {
 	if o.Log == nil || o.Gatherer == nil {
 		return nil, errors.New("server: log and gatherer are needed")
@@ -99,9 +99,7 @@ func New(o Options) (*Server, error) {
 		// Bodies are read by the handlers; see package comment.
 		StreamRequestBody: true, DisablePreParseMultipartForm: true, BodyLimit: math.MaxInt,
 	})
-	if err := s.mount(); err != nil {
-		return nil, err
-	}
+	s.mount()
 	s.cors = api.NewCORS(o.CORSOrigins, s.routes, s.app.Handler())
 	s.http = &fasthttp.Server{
 		Handler:      s.serve,
@@ -116,23 +114,20 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) mount() error {
+func (s *Server) mount() {
 	loopback := IsLoopback(s.o.Listen)
 	if !loopback {
 		s.app.Use("/internal", internalToken(s.o.InternalToken))
 	}
 	s.routes = append(append([]api.Route{}, s.o.Routes...), s.ownRoutes()...)
-	var err error
-	s.document, err = api.Document(api.Info{
-		Title: "Rivergate", Version: s.o.Version,
-		About: "Rows in, kept safe, out through plugin processes.",
-	}, s.routes)
-	if err != nil {
-		return fmt.Errorf("describe the API: %w", err)
-	}
+	s.document = sync.OnceValues(func() ([]byte, error) {
+		return api.Document(api.Info{
+			Title: "Rivergate", Version: s.o.Version,
+			About: "Rows in, kept safe, out through plugin processes.",
+		}, s.routes)
+	})
 	gate := &api.Gate{Development: loopback, Trusted: s.o.Trusted}
 	api.Mount(s.app, s.routes, gate, api.NewAnswers(s.o.IdempotencyTTL))
-	return nil
 }
 
 // Listen opens the listener. Serve closes it.
