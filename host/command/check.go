@@ -69,6 +69,9 @@ func (c *cli) check(ctx context.Context) error {
 		}
 		fmt.Fprintf(c.Stdout, "  pusher      %s (%s)\n", in.Name, runs)
 	}
+	if b := cfg.Backend; b != nil {
+		fmt.Fprintf(c.Stdout, "  storage     %s (%s)\n", b.Name, pluginhost.BinaryName(protocol.KindStorage, b.Name))
+	}
 	if len(cfg.Instances) == 0 {
 		fmt.Fprintln(c.Stdout, "  pusher      none: rows are refused until one is enabled, for example PLUGIN_FILE_ENABLED=true")
 	}

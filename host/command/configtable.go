@@ -57,33 +57,44 @@ func (c *cli) configTableCommand() *cobra.Command {
 	return cmd
 }
 
-// variablesTable is the tables of the host, of every pusher, and of each plugin in dir.
+// variablesTable is the tables of the host, of every pusher and storage, and of each plugin in dir.
 func variablesTable(ctx context.Context, dir string) ([]byte, error) {
-	host, pusher, err := config.Fields()
+	host, pusher, storage, err := config.Fields()
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "The host:\n\n%s\n", config.Table(host))
 	fmt.Fprintf(&b, "Every pusher, `<NAME>` being its name in capitals with `_` for `-`:\n\n%s", config.Table(pusher))
-
-	binaries, err := filepath.Glob(filepath.Join(dir, pluginhost.BinaryName(protocol.KindPusher, "*")))
-	if err != nil {
+	if err := pluginTables(ctx, &b, dir, protocol.KindPusher); err != nil {
 		return nil, err
+	}
+	fmt.Fprintf(&b, "\nThe storage that `RIVERGATE_STORAGE` names:\n\n%s", config.Table(storage))
+	if err := pluginTables(ctx, &b, dir, protocol.KindStorage); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// pluginTables writes the table of each plugin of a kind in dir.
+func pluginTables(ctx context.Context, b *bytes.Buffer, dir string, kind protocol.Kind) error {
+	binaries, err := filepath.Glob(filepath.Join(dir, pluginhost.BinaryName(kind, "*")))
+	if err != nil {
+		return err
 	}
 	slices.Sort(binaries)
 	for _, path := range binaries {
 		d, err := describe(ctx, path)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		fields, err := schemaFields(pluginhost.VariablePrefix(protocol.KindPusher, d.Name), d.ConfigSchema)
+		fields, err := schemaFields(pluginhost.VariablePrefix(kind, d.Name), d.ConfigSchema)
 		if err != nil {
-			return nil, fmt.Errorf("schema of %s: %w", path, err)
+			return fmt.Errorf("schema of %s: %w", path, err)
 		}
-		fmt.Fprintf(&b, "\nThe plugin `%s`:\n\n%s", d.Name, config.Table(fields))
+		fmt.Fprintf(b, "\nThe %s `%s`:\n\n%s", kind, d.Name, config.Table(fields))
 	}
-	return b.Bytes(), nil
+	return nil
 }
 
 type description struct {

@@ -47,7 +47,7 @@ func (c *cli) pluginsCommand() *cobra.Command {
 		Use:   "plugins",
 		Short: "The plugins in the plugin folder, and what the running host does with them",
 		Long: `List the plugin binaries of RIVERGATE_PLUGIN_DIR with their kind, version (each is started for a moment and asked) and hash
-(for PLUGIN_<NAME>_SHA256), which pushers the environment enables and, when a host answers, their state. LOCK says whether
+(for PLUGIN_<NAME>_SHA256), which of them the environment enables and, when a host answers, their state. LOCK says whether
 the lock file has the binary: locked, differs (another hash), not locked. SIGNED is the key and the trusted comment of its
 signature, where RIVERGATE_PLUGIN_KEYS is set.
 
@@ -120,10 +120,15 @@ func (c *cli) foundPlugins(ctx context.Context, cfg *config.Config) (map[string]
 	entries := map[string]*pluginEntry{}
 	binaries := map[string]pluginEntry{}
 	for _, f := range found {
-		e := pluginEntry{Name: f.Name, Plugin: f.Name, Kind: string(f.Kind), Version: f.Version, SHA256: f.SHA256, Path: f.Path, Problem: f.Problem}
+		e := pluginEntry{Name: pluginhost.InstanceName(f.Kind, f.Name), Plugin: f.Name, Kind: string(f.Kind), Version: f.Version, SHA256: f.SHA256, Path: f.Path, Problem: f.Problem}
 		e.Lock, e.Signer = trust.states[f.Path].Lock, trust.states[f.Path].Signer
 		entries[e.Kind+"/"+e.Name] = &e
-		binaries[e.Kind+"/"+e.Name] = e
+		binaries[e.Kind+"/"+e.Plugin] = e
+	}
+	if b := cfg.Backend; b != nil {
+		if e := entries[string(protocol.KindStorage)+"/"+pluginhost.InstanceName(protocol.KindStorage, b.Name)]; e != nil {
+			e.Enabled = true
+		}
 	}
 	for i := range cfg.Instances {
 		in := &cfg.Instances[i]

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rivergate/rivergate/host/pluginstore"
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 // installFlags are those of install, which upgrade takes too.
@@ -24,8 +25,8 @@ func (c *cli) installCommand() *cobra.Command {
 		Use:   "install FILE|URL",
 		Short: "Verify a plugin and put it into the plugin folder and the lock file",
 		Long: `Fetch a plugin from a file or an https address, verify its hash and, where RIVERGATE_PLUGIN_KEYS is set, its signature,
-start it for a moment so that it says who it is, and put it into RIVERGATE_PLUGIN_DIR and the lock file. The version that
-it replaces is kept for rivergate plugins rollback. A kill at any moment leaves the old state or the new one.
+start it for a moment so that it says who it is, and put it into RIVERGATE_PLUGIN_DIR and the lock file, a pusher as
+rivergate-pusher-NAME, a storage as rivergate-storage-NAME. The version that it replaces is kept for rivergate plugins rollback. A kill at any moment leaves the old state or the new one.
 
 A host that runs goes on with what it runs, until rivergate plugins upgrade or a restart of the plugin.
 
@@ -112,13 +113,17 @@ func (c *cli) printInstalled(store *pluginstore.Store, done *pluginstore.Install
 	if done.Unchanged {
 		what = "was there already"
 	}
-	fmt.Fprintf(c.Stdout, "%s %s %s: %s\n  sha256  %s, in %s\n", done.Name, e.Version, what, done.Path, e.SHA256, store.LockPath())
+	name := done.Name
+	if done.Kind != protocol.KindPusher {
+		name = string(done.Kind) + "/" + name
+	}
+	fmt.Fprintf(c.Stdout, "%s %s %s: %s\n  sha256  %s, in %s\n", name, e.Version, what, done.Path, e.SHA256, store.LockPath())
 	if done.Signer != nil {
 		fmt.Fprintf(c.Stdout, "  signed  by key %s: %s\n", done.Signer.Key, done.Signer.Comment)
 	}
 	switch {
 	case e.Former != nil:
-		fmt.Fprintf(c.Stdout, "  former  %s is kept: rivergate plugins rollback %s\n", release(*e.Former), done.Name)
+		fmt.Fprintf(c.Stdout, "  former  %s is kept: rivergate plugins rollback %s\n", release(*e.Former), name)
 	case done.NotKept != "":
 		fmt.Fprintf(c.Stdout, "  former  not kept: %s\n", done.NotKept)
 	}

@@ -91,5 +91,8 @@ func pinned(cfg *config.Config, f pluginhost.Found) string {
 			return f.SHA256
 		}
 	}
+	if b := cfg.Backend; b != nil && f.Kind == protocol.KindStorage && b.Name == f.Name && strings.EqualFold(b.SHA256, f.SHA256) {
+		return f.SHA256
+	}
 	return ""
 }

@@ -51,7 +51,8 @@ func (c *cli) upgradeCommand() *cobra.Command {
 is started, verified, configured and found healthy, then rows go to it, then the old one ends. No row is lost. When an
 instance does not take the new version, the former binary and lock entry are put back, and the reason is told.
 
-NAME is a plugin or an instance of it; all instances of the plugin change over. Without a file or address they change over to
+NAME is a plugin or an instance of it; all instances of the plugin change over. Where a pusher and a storage have the same name,
+it is pusher/NAME or storage/NAME. Without a file or address they change over to
 what lies in the plugin folder. The command runs on the host's machine, with its variables.
 
 ` + exitCodesHelp,
@@ -77,7 +78,7 @@ func (c *cli) upgrade(ctx context.Context, name string, o pluginstore.InstallOpt
 	if err != nil {
 		return err
 	}
-	plugin, instances, err := runningInstances(ctx, host, name)
+	kind, plugin, instances, err := runningInstances(ctx, host, name)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (c *cli) upgrade(ctx context.Context, name string, o pluginstore.InstallOpt
 	var store *pluginstore.Store
 	var done *pluginstore.Installed
 	if o.Source != "" {
-		o.Expect, o.KeepAll = plugin, true
+		o.Kind, o.Expect, o.KeepAll = kind, plugin, true
 		if _, store, done, err = c.doInstall(ctx, o); err != nil {
 			return err
 		}
@@ -131,25 +132,18 @@ func (c *cli) upgrade(ctx context.Context, name string, o pluginstore.InstallOpt
 }
 
 // runningInstances asks the host which plugin a name means, and which instances it has.
-func runningInstances(ctx context.Context, host *client, name string) (plugin string, instances []hostPlugin, err error) {
+func runningInstances(ctx context.Context, host *client, name string) (kind protocol.Kind, plugin string, instances []hostPlugin, err error) {
 	var answer struct {
 		Plugins []hostPlugin `json:"plugins"`
 	}
 	if _, err := host.call(ctx, http.MethodGet, pluginsPath, nil, nil, &answer); err != nil {
-		return "", nil, err
+		return "", "", nil, err
 	}
-	prefix := pluginhost.BinaryName(protocol.KindPusher, "")
-	plugin = strings.TrimPrefix(name, string(protocol.KindPusher)+"/")
-	for _, p := range answer.Plugins {
-		if p.Name == plugin && p.Kind == string(protocol.KindPusher) && strings.HasPrefix(p.Binary, prefix) {
-			plugin = strings.TrimPrefix(p.Binary, prefix)
-			break
-		}
-	}
+	kind, plugin = meant(answer.Plugins, name)
 	attached := ""
 	for _, p := range answer.Plugins {
 		switch {
-		case p.Binary != prefix+plugin || p.State == "disabled":
+		case p.Binary != pluginhost.BinaryName(kind, plugin) || p.State == "disabled":
 		case p.Attached != "":
 			attached = p.Name
 		default:
@@ -158,7 +152,7 @@ func runningInstances(ctx context.Context, host *client, name string) (plugin st
 	}
 	switch {
 	case len(instances) > 0:
-		return plugin, instances, nil
+		return kind, plugin, instances, nil
 	case attached != "":
 		err = fmt.Errorf("%s is attached to a process that the host did not start, so there is nothing to exchange", attached)
 	default:
@@ -167,7 +161,34 @@ func runningInstances(ctx context.Context, host *client, name string) (plugin st
 			hint: "rivergate plugins install installs a plugin that does not run yet.",
 		}
 	}
-	return "", nil, err
+	return "", "", nil, err
+}
+
+// meant is the plugin that a name stands for: acme, pusher/acme, storage/acme, or one of their instances. A name that stands for nothing
+// is taken for that of a pusher.
+func meant(running []hostPlugin, name string) (protocol.Kind, string) {
+	kinds := []protocol.Kind{protocol.KindPusher, protocol.KindStorage}
+	for _, kind := range kinds {
+		if bare, ok := strings.CutPrefix(name, string(kind)+"/"); ok {
+			name, kinds = bare, []protocol.Kind{kind}
+		}
+	}
+	for _, kind := range kinds {
+		for _, p := range running {
+			plugin, ok := strings.CutPrefix(p.Binary, pluginhost.BinaryName(kind, ""))
+			if ok && (p.Name == name || p.Name == pluginhost.InstanceName(kind, name)) {
+				return kind, plugin
+			}
+		}
+	}
+	for _, kind := range kinds {
+		for _, p := range running {
+			if p.Binary == pluginhost.BinaryName(kind, name) {
+				return kind, name
+			}
+		}
+	}
+	return kinds[0], name
 }
 
 // changeOver reloads one instance after the other until one fails. What runs anew is added to u.

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -264,9 +265,9 @@ func TestWhereClientsFindTheHost(t *testing.T) {
 }
 
 func TestEveryVariableIsDocumented(t *testing.T) {
-	host, pusher, err := Fields()
+	host, pusher, storage, err := Fields()
 	require.NoError(t, err)
-	for _, f := range append(host, pusher...) {
+	for _, f := range slices.Concat(host, pusher, storage) {
 		require.NotEmpty(t, f.Doc, f.Variable)
 		require.Contains(t, Table([]settings.Field{f}), "`"+f.Variable+"`")
 	}

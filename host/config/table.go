@@ -43,12 +43,15 @@ func withoutPassword(value string) string {
 }
 
 // Fields documents the host's variables and those that the host owns of each pusher.
-func Fields() (host, pusher []settings.Field, err error) {
+func Fields() (host, pusher, storage []settings.Field, err error) {
 	if host, err = settings.Fields(hostPrefix, Host{}); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	pusher, err = settings.Fields(pluginPrefix+"<NAME>_", Instance{})
-	return host, pusher, err
+	if pusher, err = settings.Fields(pluginPrefix+"<NAME>_", Instance{}); err != nil {
+		return nil, nil, nil, err
+	}
+	storage, err = settings.Fields(pluginPrefix+"STORAGE_<NAME>_", Backend{})
+	return host, pusher, storage, err
 }
 
 // Table writes fields as a Markdown table.

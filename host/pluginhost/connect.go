@@ -238,13 +238,20 @@ func (r *running) introduce(ctx context.Context, opts *Options, in Instance) err
 		return err
 	}
 	if desc.Kind != in.Kind {
-		return fmt.Errorf("the plugin says that its kind is %s, its file name says %s", desc.Kind, in.Kind)
+		return &kindError{says: desc.Kind, named: in.Kind}
 	}
 	if desc.NeedsTrigger && !opts.Triggers {
 		return errNoTriggers
 	}
 	r.hello, r.desc = hello, desc
 	return nil
+}
+
+// kindError: a plugin is of another kind than its file name says.
+type kindError struct{ says, named protocol.Kind }
+
+func (e *kindError) Error() string {
+	return fmt.Sprintf("the plugin says that its kind is %s, its file name says %s", e.says, e.named)
 }
 
 // failedCall explains a call of the start that failed: when the process has died, that is the reason.

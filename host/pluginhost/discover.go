@@ -25,6 +25,8 @@ type Found struct {
 	Version string `json:"version,omitempty"`
 	// Says is the name that the plugin gives itself; empty before Introduce. Its file may be called otherwise.
 	Says string `json:"says,omitempty"`
+	// Other is the kind that the plugin says it is when its file name says another one, which is a Problem.
+	Other protocol.Kind `json:"-"`
 	// Pin is the hash that the operator has pinned, for Introduce; empty: none.
 	Pin string `json:"-"`
 	// Problem says why the file cannot be run; empty: it can.
@@ -76,6 +78,9 @@ func (h *Host) introduce(ctx context.Context, f *Found) {
 	r, err := h.connect(ctx, in, newPluginLog(h.log.Named(in.Name)))
 	if err != nil {
 		f.Problem = err.Error()
+		if other := (*kindError)(nil); errors.As(err, &other) {
+			f.Other = other.says
+		}
 		return
 	}
 	defer r.destroy("it has introduced itself")

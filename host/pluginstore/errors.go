@@ -2,8 +2,6 @@ package pluginstore
 
 import (
 	"fmt"
-
-	"github.com/rivergate/rivergate/host/pluginhost"
 )
 
 // DiffersError: the binary is not the one that the lock file names.
@@ -76,14 +74,4 @@ type AmbiguousError struct {
 
 func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("several plugins are called %s: say %s/%s", e.Name, e.Kinds[0], e.Name)
-}
-
-// ClashError: another plugin has the name already.
-type ClashError struct {
-	Name  string
-	Taken pluginhost.Found
-}
-
-func (e *ClashError) Error() string {
-	return fmt.Sprintf("the name %s is taken by %s, a plugin of another kind: --name gives this one another name", e.Name, e.Taken.Path)
 }

@@ -20,11 +20,12 @@ import (
 
 // InstallOptions say what Install takes.
 type InstallOptions struct {
-	Source    string // a path, or an https address
-	SHA256    string // that the file must have, hex; needed for an address where there are no keys
-	Signature string // a path or an address; empty: Source with .minisig, where there are keys
-	Name      string // to install it under; empty: the name that it gives itself
-	Expect    string // the name that it has to give itself unless Name is set; empty: any
+	Source    string        // a path, or an https address
+	SHA256    string        // that the file must have, hex; needed for an address where there are no keys
+	Signature string        // a path or an address; empty: Source with .minisig, where there are keys
+	Name      string        // to install it under; empty: the name that it gives itself
+	Expect    string        // the name that it has to give itself unless Name is set; empty: any
+	Kind      protocol.Kind // that it has to be of; empty: any that this host runs
 	Keys      Keys
 	Introduce Introducer
 	HTTP      *http.Client            // nil: one of our own
@@ -182,17 +183,12 @@ func openPrivate(path string, mode os.FileMode) (*os.File, error) {
 
 // name lets the plugin say who it is, and finds the name to install it under.
 func (s *Store) name(ctx context.Context, o InstallOptions, got *staged) (string, error) {
-	found, err := o.Introduce(ctx, got.dir, s.verifySignature(nil), func(pluginhost.Found) bool { return true })
-	if err != nil {
+	if err := s.introduced(ctx, o, got); err != nil {
 		return "", err
 	}
-	if len(found) == 1 && found[0].Problem != "" {
-		return "", &NoPluginError{Problem: strings.ReplaceAll(found[0].Problem, got.path, "the file")}
+	if o.Kind != "" && o.Kind != got.found.Kind {
+		return "", fmt.Errorf("it is a plugin of the kind %s, and one of the kind %s was to be exchanged", got.found.Kind, o.Kind)
 	}
-	if len(found) != 1 || found[0].SHA256 != got.sum {
-		return "", errors.New("the fetched plugin changed before it could be started")
-	}
-	got.found = found[0]
 	name := cmp.Or(o.Name, got.found.Says)
 	if err := pluginhost.CheckName(name); err != nil {
 		return "", fmt.Errorf("%w: the plugin calls itself so, --name gives it another", err)
@@ -200,17 +196,55 @@ func (s *Store) name(ctx context.Context, o InstallOptions, got *staged) (string
 	if o.Name == "" && o.Expect != "" && o.Expect != name {
 		return "", fmt.Errorf("the plugin calls itself %s, and %s was to be exchanged: --name %s does it all the same", name, o.Expect, o.Expect)
 	}
-	others, err := o.Introduce(ctx, s.dir, nil, func(pluginhost.Found) bool { return false })
-	if err != nil {
-		return "", err
-	}
-	for _, f := range others {
-		if f.Name == name && f.Kind != "" && f.Kind != protocol.KindPusher {
-			return "", &ClashError{Name: name, Taken: f}
-		}
-	}
 	s.step("introduced")
 	return name, nil
+}
+
+// introduced asks the staged plugin who it is: as a pusher, and when it says that it is of another kind, as one of that.
+func (s *Store) introduced(ctx context.Context, o InstallOptions, got *staged) error {
+	ask := func() (pluginhost.Found, error) {
+		found, err := o.Introduce(ctx, got.dir, s.verifySignature(nil), func(pluginhost.Found) bool { return true })
+		if err != nil {
+			return pluginhost.Found{}, err
+		}
+		if len(found) != 1 || found[0].SHA256 != got.sum {
+			return pluginhost.Found{}, errors.New("the fetched plugin changed before it could be started")
+		}
+		return found[0], nil
+	}
+	found, err := ask()
+	if err == nil && found.Other == protocol.KindStorage {
+		if err := got.rename(pluginhost.BinaryName(found.Other, stagedName)); err != nil {
+			return err
+		}
+		found, err = ask()
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case found.Other != "":
+		return &NoPluginError{Problem: fmt.Sprintf("its kind is %s, and this version of Rivergate runs pushers and storages", found.Other)}
+	case found.Problem != "":
+		return &NoPluginError{Problem: strings.ReplaceAll(found.Problem, got.path, "the file")}
+	}
+	got.found = found
+	return nil
+}
+
+// rename gives the staged file, and its signature, another name.
+func (got *staged) rename(file string) error {
+	path := filepath.Join(got.dir, file)
+	if exists(got.path + pluginhost.SignatureSuffix) {
+		if err := os.Rename(got.path+pluginhost.SignatureSuffix, path+pluginhost.SignatureSuffix); err != nil {
+			return fmt.Errorf("name the signature: %w", err)
+		}
+	}
+	if err := os.Rename(got.path, path); err != nil {
+		return fmt.Errorf("name the plugin: %w", err)
+	}
+	got.path = path
+	return nil
 }
 
 // NoPluginError: the file is none that this host can run.
@@ -224,7 +258,7 @@ func (s *Store) exchange(got *staged, name, from string) (*Installed, error) {
 	if err != nil {
 		return nil, err
 	}
-	done := &Installed{Change: Change{Kind: protocol.KindPusher, Name: name}, Signer: got.signer}
+	done := &Installed{Change: Change{Kind: got.found.Kind, Name: name}, Signer: got.signer}
 	file := done.File()
 	done.Path = s.installed(file)
 	if done.From.SHA256, err = hashOf(done.Path); err != nil {

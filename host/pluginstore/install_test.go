@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/host/pluginhost"
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 const acmeFile = "rivergate-pusher-acme"
@@ -186,7 +187,8 @@ func TestWhatCannotBeInstalledChangesNothing(t *testing.T) {
 		"reserved name":      {put(t, program("storage", "1")), nil, "--name gives it another"},
 		"name not allowed":   {put(t, two), func(o *InstallOptions) { o.Name = "../acme" }, "not allowed"},
 		"another plugin":     {other, func(o *InstallOptions) { o.Expect = "acme" }, "--name acme does it all the same"},
-		"name clashes":       {other, func(o *InstallOptions) { o.Name = "s3" }, "rivergate-storage-s3, a plugin of another kind: --name"},
+		"kind of no use":     {put(t, "connector other 2"), nil, "its kind is connector, and this version of Rivergate runs pushers and storages"},
+		"another kind":       {put(t, "storage acme 2"), func(o *InstallOptions) { o.Kind = protocol.KindPusher }, "of the kind storage, and one of the kind pusher"},
 		"no signature":       {put(t, two), func(o *InstallOptions) { o.Keys = acme.keys() }, "needs a signature, and there is no /"},
 		"wrong signature":    {signed, func(o *InstallOptions) { o.Keys = acme.keys() }, signed + ".minisig: it was made with the key " + stranger.ID()},
 		"signature, no key":  {put(t, two), func(o *InstallOptions) { o.Signature = signed + ".minisig" }, "names no key"},
@@ -198,7 +200,6 @@ func TestWhatCannotBeInstalledChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFolder(t)
 			f.install(program("acme", "1"))
-			f.place("rivergate-storage-s3", program("s3", "1"))
 			before := f.text(LockName)
 			var changes []func(*InstallOptions)
 			if c.change != nil {
@@ -213,6 +214,35 @@ func TestWhatCannotBeInstalledChangesNothing(t *testing.T) {
 			f.clean()
 		})
 	}
+}
+
+func TestAStorageIsInstalledBesideAPusherOfItsName(t *testing.T) {
+	const storageFile = "rivergate-storage-acme"
+	acme := newPublisher(t)
+	f := newFolder(t)
+	f.install(program("acme", "1"))
+	f.install(program("acme", "2"))
+	for _, version := range []string{"7", "8"} {
+		text := "storage acme " + version
+		source := put(t, text)
+		require.NoError(t, os.WriteFile(source+".minisig", []byte(acme.sign(t, text, "release "+version)), 0o600))
+		done, err := f.tryInstall(source, func(o *InstallOptions) { o.Keys = acme.keys() })
+		require.NoError(t, err)
+		require.Equal(t, protocol.KindStorage, done.Kind)
+		require.Equal(t, "release "+version, done.Signer.Comment)
+		require.Equal(t, filepath.Join(f.path, storageFile), done.Path)
+		require.Equal(t, text, f.text(storageFile))
+	}
+	require.Equal(t, program("acme", "2"), f.text(acmeFile))
+
+	_, err := f.Rollback(t.Context(), "acme", nil)
+	require.ErrorContains(t, err, "several plugins are called acme: say pusher/acme")
+	done, err := f.Rollback(t.Context(), "storage/acme", acme.keys())
+	require.NoError(t, err)
+	require.Equal(t, "7", done.To.Entry.Version)
+	require.Equal(t, "storage acme 7", f.text(storageFile))
+	require.Equal(t, program("acme", "2"), f.text(acmeFile))
+	f.clean()
 }
 
 func TestAnotherNameIsGivenOnRequest(t *testing.T) {

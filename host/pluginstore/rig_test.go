@@ -40,8 +40,8 @@ func newFolder(t *testing.T) *folder {
 	return &folder{T: t, Store: s, path: path}
 }
 
-// program is the text of a plugin for the fake introducer: what it says of itself.
-func program(name, version string) string { return "plugin " + name + " " + version + "\n" }
+// program is the text of a pusher for the fake introducer: what it says of itself.
+func program(name, version string) string { return "pusher " + name + " " + version + "\n" }
 
 func sumOf(text string) string {
 	sum := sha256.Sum256([]byte(text))
@@ -140,8 +140,10 @@ func introduce(ctx context.Context, dir string, verify Verify, want func(pluginh
 			switch {
 			case err != nil:
 				f.Problem = err.Error()
-			case len(words) != 3 || words[0] != "plugin":
+			case len(words) != 3:
 				f.Problem = path + " is no plugin"
+			case words[0] != kind:
+				f.Problem, f.Other = path+" is of another kind", protocol.Kind(words[0])
 			default:
 				f.Says, f.Version = words[1], words[2]
 			}
