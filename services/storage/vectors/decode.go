@@ -140,6 +140,7 @@ func (r *reader) string(place string) (string, error) {
 			return "", r.wrong("a control character in a string")
 		}
 	}
+	r.at = start // a backslash at the end has led beyond it
 	return "", r.wrong("a string without an end")
 }
 
@@ -163,7 +164,10 @@ func (r *reader) value() ([]byte, error) {
 	default:
 		_, err = r.digits()
 	}
-	return r.text[start:r.at], err
+	if err != nil {
+		return nil, err
+	}
+	return r.text[start:r.at], nil
 }
 
 func (r *reader) word(w string) bool {

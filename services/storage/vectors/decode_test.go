@@ -18,6 +18,7 @@ func FuzzDecodeUpsert(f *testing.F) {
 	f.Add([]byte(three))
 	f.Add([]byte(`{"collection":"\u00e9","metric":"dot","dimensions":2,"vectors":[{"id":"a","values":[-0.5e-3, 1E2],"metadata":{"a":[{}]},"text":null}],"more":[1,{"a":"b"}]}`))
 	f.Add([]byte(`{"vectors":[{"values":[NaN]}]}`))
+	f.Add([]byte(`"a\`)) // ends behind a backslash
 	f.Add([]byte(`{"collection":"a\ud800","vectors":[{"id":"\\","values":[1e400]}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		u, err := decodeUpsert(body)
