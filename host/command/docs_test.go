@@ -37,15 +37,17 @@ func goBuild(t *testing.T, args ...string) {
 
 func TestTheTableOfVariablesIsUpToDate(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds the pushers")
+		t.Skip("builds the plugins")
 	}
 	dir := t.TempDir()
-	pushers, err := filepath.Glob(filepath.Join(root(t), "plugins/pusher/*/main.go"))
-	require.NoError(t, err)
-	require.NotEmpty(t, pushers)
-	for _, main := range pushers {
-		name := filepath.Base(filepath.Dir(main))
-		goBuild(t, "-o", filepath.Join(dir, "rivergate-pusher-"+name), "./plugins/pusher/"+name)
+	for _, kind := range []string{"pusher", "storage"} {
+		plugins, err := filepath.Glob(filepath.Join(root(t), "plugins", kind, "*/main.go"))
+		require.NoError(t, err)
+		require.NotEmpty(t, plugins)
+		for _, main := range plugins {
+			name := filepath.Base(filepath.Dir(main))
+			goBuild(t, "-o", filepath.Join(dir, "rivergate-"+kind+"-"+name), "./plugins/"+kind+"/"+name)
+		}
 	}
 	table, err := variablesTable(t.Context(), dir)
 	require.NoError(t, err)

@@ -207,7 +207,7 @@ func (s *Store) introduced(ctx context.Context, o InstallOptions, got *staged) e
 		if err != nil {
 			return pluginhost.Found{}, err
 		}
-		if len(found) != 1 || found[0].SHA256 != got.sum {
+		if len(found) != 1 || found[0].Problem == "" && found[0].SHA256 != got.sum {
 			return pluginhost.Found{}, errors.New("the fetched plugin changed before it could be started")
 		}
 		return found[0], nil
