@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/host/pluginstore"
+	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
 // shop is a plugin folder, and builds of plugins that lie elsewhere.
@@ -432,6 +433,34 @@ func TestUpgradeChangesARunningHostOverOrPutsEverythingBack(t *testing.T) {
 	require.Equal(t, exitDone, r.code, r.stderr)
 	require.Contains(t, r.stdout, "second runs version 1.0.0")
 	require.Equal(t, first.SHA256, s.await(host, "null", running).SHA256)
+}
+
+func TestTheStorageOfARunningHostIsUpgradedAndTakenBack(t *testing.T) {
+	s := newShop(t)
+	local := s.build("./plugins/storage/local")
+	r := s.run("install", s.outside(local)) // whatever its file is called: it says what it is
+	require.Equal(t, exitDone, r.code, r.stderr)
+	require.Contains(t, r.stdout, "storage/local 1.0.0 installed: "+filepath.Join(s.dir, "rivergate-storage-local"))
+	host := s.serve("RIVERGATE_PLUGIN_POLICY=locked")
+	first := s.await(host, "storage-local", running)
+
+	r = s.run("upgrade", "storage-local", s.outside(s.null))
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "of the kind pusher, and one of the kind storage was to be exchanged")
+
+	var answer upgraded
+	s.done(&answer, "upgrade", "local", s.outside(append(local[:len(local):len(local)], '2')))
+	require.Equal(t, "local", answer.Plugin)
+	require.Equal(t, string(protocol.KindStorage), answer.Installed.Kind)
+	now := s.await(host, "storage-local", running)
+	require.Equal(t, answer.Installed.SHA256, now.SHA256)
+	require.NotEqual(t, first.PID, now.PID)
+
+	require.Equal(t, exitDone, s.run("rollback", "storage/local").code)
+	r = s.run("upgrade", "storage/local")
+	require.Equal(t, exitDone, r.code, r.stderr)
+	require.Equal(t, first.SHA256, s.await(host, "storage-local", running).SHA256)
+	require.Regexp(t, `storage-local +local +storage +1\.0\.0 +yes +running .*locked`, s.run().stdout)
 }
 
 func TestAnUpgradeThatASecondInstanceRefusesIsTakenBackFromTheFirst(t *testing.T) {
