@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,6 +229,58 @@ func TestWrongCredentialsAreSaidAtStartAndRowsWaitForRightOnes(t *testing.T) {
 		h = s.start(config)
 		require.Eventually(t, func() bool { return h.Health() == nil && len(h.Deliver(plugintest.FrameAt(2, "a", `{}`))) == 0 }, plugintest.Timeout, 5*time.Millisecond)
 		h.Drain()
+	}
+}
+
+// What a real server says only in a state that a test cannot bring it into is said by a proxy in front of it, for puts alone.
+func TestRowsWaitWhileTheServerRefusesObjectsAndAllArriveOnceAfterwards(t *testing.T) {
+	for code, c := range map[string]struct {
+		status int
+		class  sdk.Class
+		says   string
+	}{
+		"SlowDown":            {http.StatusServiceUnavailable, sdk.Throttled, "as the test wants it"},
+		"QuotaExceeded":       {http.StatusForbidden, sdk.Throttled, "make room, or raise its quota"},
+		"InsufficientStorage": {http.StatusInsufficientStorage, sdk.Throttled, "make room, or raise its quota"},
+		"DiskFull":            {http.StatusInsufficientStorage, sdk.Throttled, "the server is full"},
+		"AccessDenied":        {http.StatusForbidden, sdk.Unauthenticated, "s3:PutObject"},
+		"InternalError":       {http.StatusInternalServerError, sdk.Retry, "as the test wants it"},
+	} {
+		t.Run(code, func(t *testing.T) {
+			s := newStore(t)
+			var refuses atomic.Bool
+			url := s.refusing(&refuses, c.status, code)
+			h := s.start(map[string]any{"url": url, "spool_max": "4KiB", "roll_size": "1KiB"})
+			require.Empty(t, h.Deliver(plugintest.FrameAt(1, "a", `{}`)))
+			s.emptied()
+
+			refuses.Store(true)
+			row := `{"text":"` + strings.Repeat("x", 900) + `"}`
+			last := uint64(1)
+			var outcomes []protocol.Outcome
+			for len(outcomes) == 0 {
+				require.Less(t, last, uint64(20), "the spool takes more than SPOOL_MAX")
+				last++
+				outcomes = h.Deliver(plugintest.FrameAt(last, "a", row))
+			}
+			require.Eventually(t, func() bool {
+				outcomes = h.Deliver(plugintest.FrameAt(last, "a", row))
+				return len(outcomes) == 1 && outcomes[0].Code == code
+			}, plugintest.Timeout, 20*time.Millisecond, "%v", outcomes)
+			require.Equal(t, c.class, outcomes[0].Class)
+			for _, said := range []string{c.says, s.bucket, "SPOOL_MAX", strings.TrimPrefix(url, "http://")} {
+				require.Contains(t, outcomes[0].Message, said)
+			}
+			require.NotContains(t, outcomes[0].Message, s.secret)
+			require.ErrorContains(t, h.Health(), c.says)
+
+			refuses.Store(false)
+			s.emptied()
+			require.Eventually(t, func() bool { return h.Health() == nil }, plugintest.Timeout, 5*time.Millisecond)
+			require.Empty(t, h.Deliver(plugintest.FrameAt(last, "a", row)))
+			s.emptied()
+			s.requireOnce(1, last)
+		})
 	}
 }
 

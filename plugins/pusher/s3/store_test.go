@@ -7,13 +7,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +75,28 @@ func (s *store) config(more map[string]any) map[string]any {
 func (s *store) start(more map[string]any) *plugintest.Harness {
 	s.t.Helper()
 	return plugintest.Start(s.t, plugin, s.config(more))
+}
+
+// refusing is the URL of a proxy in front of the server, which refuses objects while it is told to.
+func (s *store) refusing(refuses *atomic.Bool, status int, code string) string {
+	s.t.Helper()
+	connections := &http.Transport{}
+	s.t.Cleanup(connections.CloseIdleConnections)
+	onward := &httputil.ReverseProxy{Transport: connections, Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", s.address // the Host that was signed stays
+	}}
+	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut || !refuses.Load() {
+			onward.ServeHTTP(w, r)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<Error><Code>%s</Code><Message>as the test wants it</Message></Error>", code)
+	}))
+	s.t.Cleanup(door.Close)
+	return door.URL
 }
 
 // keys are those of all objects, in order.
