@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,9 +32,11 @@ func FuzzObjectNames(f *testing.F) {
 	})
 }
 
+var longNumber = regexp.MustCompile(`[1-9][0-9]{18}`)
+
 // Ranges are those of net/http's own server, where that serves one.
 func FuzzRanges(f *testing.F) {
-	for _, header := range []string{"bytes=0-0", "bytes=-1", "bytes=5-", "bytes=9-2", "bytes=10-", "bytes=-0", "bytes=0-,1-", "x", "bytes=99999999999999999999-", "bytes= 1-2 "} {
+	for _, header := range []string{"bytes=0-0", "bytes=-1", "bytes=5-", "bytes=9-2", "bytes=10-", "bytes=-0", "bytes=0-,1-", "x", "bytes=99999999999999999999-", "bytes= 1-2 ", "bytes=-9999999999999999999", "bytes=0-9999999999999999999"} {
 		f.Add(header, uint16(10))
 	}
 	f.Fuzz(func(t *testing.T, header string, size uint16) {
@@ -52,6 +55,9 @@ func FuzzRanges(f *testing.F) {
 		}
 		if strings.Trim(strings.TrimPrefix(header, "bytes=-"), "0") == "" {
 			return // the last 0 bytes: RFC 9110 calls that unsatisfiable, net/http sends them
+		}
+		if longNumber.MatchString(header) {
+			return // RFC 9110, 14.1.1: numbers of any length are to be expected; net/http refuses what is no int64
 		}
 		answer := httptest.NewRecorder()
 		request := httptest.NewRequest(http.MethodGet, "/", nil)
