@@ -92,7 +92,8 @@ func copyProgram(t *testing.T, from, to, tail string) {
 	require.NoError(t, os.Rename(to+".new", to))
 }
 
-// trouble does one thing at random to one plugin at random. It returns when what it did is over.
+// trouble does one thing at random to one plugin at random. It returns when what it did is over. The end of ctx cuts it short,
+// but what it did and has to undo (a pause, a stop) is undone even then.
 func (s *soak) trouble(ctx context.Context, random *rand.Rand) {
 	names := s.names()
 	victim := names[random.IntN(len(names))]
@@ -111,7 +112,7 @@ func (s *soak) trouble(ctx context.Context, random *rand.Rand) {
 		{"stop the process for a moment", func() {
 			s.signal(ctx, victim, syscall.SIGSTOP)
 			_ = rig.Pause(ctx, 700*time.Millisecond)
-			s.signal(ctx, victim, syscall.SIGCONT)
+			s.signal(s.t.Context(), victim, syscall.SIGCONT)
 		}},
 		{"stop the process for good", func() { s.signal(ctx, victim, syscall.SIGSTOP) }},
 		{"reload", func() { s.reload(ctx, victim) }},
@@ -124,9 +125,9 @@ func (s *soak) trouble(ctx context.Context, random *rand.Rand) {
 		{"upgrade", func() { s.upgrade(ctx, victim, random.Uint64()) }},
 		{"upgrade to a bad binary", func() { s.badUpgrade(ctx, victim) }},
 		{"pause and resume", func() {
-			_ = s.host.PausePusher(ctx, victim)
+			require.NoError(s.t, s.host.PausePusher(s.t.Context(), victim))
 			_ = rig.Pause(ctx, 300*time.Millisecond)
-			_ = s.host.ResumePusher(ctx, victim)
+			require.NoError(s.t, s.host.ResumePusher(s.t.Context(), victim))
 		}},
 	}
 	k := kinds[random.IntN(len(kinds))]
