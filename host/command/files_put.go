@@ -27,8 +27,8 @@ const (
 	partsPath  = "/api/v1/storage/multipart"
 	// smallFile is what goes in one request; what is larger goes in parts.
 	smallFile = 8 << 20
-	// partTries is how often a part is sent before the command gives up; the next run goes on from there.
-	partTries = 6
+	// tries is how often a part is sent, or the upload completed, before the command gives up; the next run goes on from there.
+	tries = 6
 )
 
 // putOptions are the flags of put.
@@ -246,23 +246,38 @@ func (u *partsUpload) partLength(number int) int64 {
 	return max(0, min(u.begun.PartSize, u.info.Size()-from))
 }
 
-// sendPart sends one part, and again with growing pauses when that fails in passing.
+// sendPart sends one part, and again when that fails in passing.
 func (u *partsUpload) sendPart(ctx context.Context, number int, moved func(int64)) error {
-	for try, pause := 1, firstBackoff; ; try, pause = try+1, min(2*pause, longBackoff) {
+	err := u.again(ctx, func() error {
 		var sent int64
 		tag, err := u.tryPart(ctx, number, func(n int64) { sent += n; moved(n) })
-		if err == nil {
-			u.mu.Lock()
-			defer u.mu.Unlock()
-			u.memo.ETags[number] = tag
-			return u.remember()
+		if err != nil {
+			moved(-sent)
+			return err
 		}
-		moved(-sent)
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.memo.ETags[number] = tag
+		return nil
+	}, http.StatusForbidden) // a URL that ran out
+	if err != nil {
+		return fmt.Errorf("part %d of %d: %w", number, u.begun.PartsCount, err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.remember()
+}
+
+// again does something, and does it again with growing pauses when that fails in passing: without an answer, or with one of these statuses
+// or any that asks for it.
+func (u *partsUpload) again(ctx context.Context, do func() error, passing ...int) error {
+	passing = append(passing, http.StatusRequestTimeout, http.StatusTooManyRequests)
+	for try, pause := 1, firstBackoff; ; try, pause = try+1, min(2*pause, longBackoff) {
+		err := do()
 		var refused *apiError
-		passing := !errors.As(err, &refused) || refused.Status >= 500 || refused.Status == http.StatusTooManyRequests ||
-			refused.Status == http.StatusRequestTimeout || refused.Status == http.StatusForbidden // a URL that ran out
-		if !passing || try == partTries || ctx.Err() != nil {
-			return fmt.Errorf("part %d of %d: %w", number, u.begun.PartsCount, err)
+		final := errors.As(err, &refused) && refused.Status < 500 && !slices.Contains(passing, refused.Status)
+		if err == nil || final || try == tries || ctx.Err() != nil {
+			return err
 		}
 		if refused != nil {
 			pause = max(pause, refused.RetryAfter)
@@ -329,7 +344,14 @@ func (u *partsUpload) complete(ctx context.Context) error {
 	}
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.Number, b.Number) })
 	path := partsPath + "/" + url.PathEscape(u.begun.UploadID) + "/complete"
-	_, err := u.host.call(ctx, http.MethodPost, path, nil, map[string]any{"parts": parts}, u.answer)
+	err := u.again(ctx, func() error {
+		_, err := u.host.call(ctx, http.MethodPost, path, nil, map[string]any{"parts": parts}, u.answer)
+		return err
+	})
+	var refused *apiError
+	if err != nil && !errors.As(err, &refused) {
+		return &exitError{code: exitFailed, err: fmt.Errorf("complete the upload, of which all parts are there: %w", err), hint: "The same command goes on from there."}
+	}
 	return err
 }
 
