@@ -248,28 +248,25 @@ func (u *partsUpload) partLength(number int) int64 {
 
 // sendPart sends one part, and again when that fails in passing.
 func (u *partsUpload) sendPart(ctx context.Context, number int, moved func(int64)) error {
-	err := u.again(ctx, func() error {
+	var tag string
+	err := u.again(ctx, func() (err error) {
 		var sent int64
-		tag, err := u.tryPart(ctx, number, func(n int64) { sent += n; moved(n) })
-		if err != nil {
+		if tag, err = u.tryPart(ctx, number, func(n int64) { sent += n; moved(n) }); err != nil {
 			moved(-sent)
-			return err
 		}
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		u.memo.ETags[number] = tag
-		return nil
+		return err
 	}, http.StatusForbidden) // a URL that ran out
 	if err != nil {
 		return fmt.Errorf("part %d of %d: %w", number, u.begun.PartsCount, err)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.memo.ETags[number] = tag
 	return u.remember()
 }
 
-// again does something, and does it again with growing pauses when that fails in passing: without an answer, or with one of these statuses
-// or any that asks for it.
+// again does something, up to tries times, with growing pauses, while it fails in passing: without an answer, with 408, 429 or 5xx, or
+// with one of the statuses in passing.
 func (u *partsUpload) again(ctx context.Context, do func() error, passing ...int) error {
 	passing = append(passing, http.StatusRequestTimeout, http.StatusTooManyRequests)
 	for try, pause := 1, firstBackoff; ; try, pause = try+1, min(2*pause, longBackoff) {
