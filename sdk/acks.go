@@ -8,8 +8,13 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-// ackPatience is how long the acknowledgement of a batch may wait for that of one which came in the same message.
-const ackPatience = 500 * time.Microsecond
+const (
+	// ackQuick is how long a batch may have taken whose acknowledgement waits for that of the next one of its message.
+	ackQuick = 100 * time.Microsecond
+	// ackPatience is how long it waits when that one, against expectation, is not as quick. While batches flow it goes off
+	// once in so long, for nothing, and each time wakes the process.
+	ackPatience = 2 * time.Millisecond
+)
 
 // acks sends the acknowledgements of one stream. Those that are ready while one is on its way leave together, as far as they
 // have nothing to say of single rows: a plugin that takes small batches quickly would otherwise pay a message, and wake the host,
@@ -33,7 +38,7 @@ type moment int
 
 const (
 	soon moment = iota // by the goroutine of acks: the next batch may be there, and done, at once
-	held               // with that of the next batch of its message, unless that takes its time
+	held               // with that of the next batch of its message, which is likely to be done at once
 	now                // it is that of the last batch of its message: nobody else need wake up for it
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
@@ -200,8 +201,11 @@ func (s *stream) next(ctx context.Context) (w work, err error) {
 
 // take delivers one batch, and acknowledges it after the one before. An error ends the stream.
 func (s *stream) take(ctx context.Context, w work) error {
-	seq := w.batch.Seq
+	seq, begun := w.batch.Seq, time.Now()
 	err := s.pusher.Deliver(ctx, w.batch)
+	if w.ack == held && time.Since(begun) > ackQuick {
+		w.ack = soon
+	}
 	outcomes := w.batch.finish(err)
 	if w.before != nil {
 		<-w.before // it ends as this one does

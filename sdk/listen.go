@@ -54,7 +54,7 @@ func attachable(p Plugin, d protocol.Description, address string, stderr io.Writ
 	impl := newServer(p, d, log)
 
 	done := make(chan struct{})
-	s := &serving{grpc: grpc.NewServer(wire.ServerOptions()...), done: done}
+	s := &serving{grpc: grpc.NewServer(append(wire.ServerOptions(), grpc.Creds(wire.Local()))...), done: done}
 	wire.Register(s.grpc, impl.kind())
 	go func() { // ends with s.end
 		defer close(done)

@@ -116,6 +116,9 @@ func listen(impl protocol.Base, handshake *os.File) (*serving, error) {
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: wire.VersionedPlugins(impl),
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			if config == nil {
+				opts = append(opts, grpc.Creds(wire.Local()))
+			}
 			s := grpc.NewServer(append(opts, wire.ServerOptions()...)...)
 			servers <- s
 			return s

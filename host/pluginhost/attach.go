@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/sdk/wire"
@@ -62,7 +61,7 @@ func (h *Host) attach(ctx context.Context, in Instance, address string, log hclo
 		target = "passthrough:///" + address
 	}
 	conn, err := grpc.NewClient(target, append(wire.DialOptions(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithIdleTimeout(0))...)
+		grpc.WithTransportCredentials(wire.Local()), grpc.WithNoProxy(), grpc.WithIdleTimeout(0))...)
 	if err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", address, err)
 	}

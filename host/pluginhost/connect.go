@@ -141,6 +141,12 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	dial := append(wire.DialOptions(), grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout,
+	}))
+	if config == nil {
+		dial = append(dial, grpc.WithTransportCredentials(wire.Local()))
+	}
 	plugins := wire.VersionedPlugins(nil)
 	shakes := newHandshake(dir, slices.Sorted(maps.Keys(plugins)), how)
 	p := newProcess(h.spawn, path, dir, log, shakes, confine)
@@ -155,9 +161,7 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 		StartTimeout:     24 * time.Hour,        // ctx bounds the start
 		SyncStdout:       &lineWriter{to: log, stream: "stdout"},
 		SyncStderr:       &lineWriter{to: log},
-		GRPCDialOptions: append(wire.DialOptions(), grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout,
-		})),
+		GRPCDialOptions:  dial,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
 			p.env = append(append(environ(in.PassEnv, dir), cmd.Env...), certificate...)
 			p.env = append(p.env, wire.EnvHostPID+"="+strconv.Itoa(os.Getpid()), wire.EnvLogLevel+"="+levelName(log.log))

@@ -21,7 +21,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/protocol"
@@ -231,11 +230,11 @@ func serve(t testing.TB, p sdk.Plugin) protocol.Client {
 	if err != nil {
 		t.Fatalf("plugintest: %v", err)
 	}
-	server := grpc.NewServer(wire.ServerOptions()...)
+	server := grpc.NewServer(append(wire.ServerOptions(), grpc.Creds(wire.Local()))...)
 	wire.Register(server, impl)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	conn, err := grpc.NewClient("unix:"+path, append(wire.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := grpc.NewClient("unix:"+path, append(wire.DialOptions(), grpc.WithTransportCredentials(wire.Local()))...)
 	if err != nil {
 		t.Fatalf("plugintest: %v", err)
 	}

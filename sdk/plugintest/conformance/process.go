@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/sdk/wire"
@@ -189,7 +188,7 @@ func (p *process) connect(ctx context.Context, offered []int) error {
 	if p.line.network == "unix" {
 		target = "unix:" + p.line.address
 	}
-	conn, err := grpc.NewClient(target, append(wire.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := grpc.NewClient(target, append(wire.DialOptions(), grpc.WithTransportCredentials(wire.Local()))...)
 	if err != nil {
 		return fail("an address that can be connected to", oneLine(err.Error()), "name the address on which the plugin listens")
 	}
