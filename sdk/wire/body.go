@@ -24,7 +24,7 @@ const (
 // outgoingFrame is a frame on its way: its data travel in the buffer that they were read into.
 type outgoingFrame struct {
 	head proto.Message // nil: none
-	data *[]byte       // from mem.DefaultBufferPool, to which gRPC gives it back; nil: none
+	data *[]byte       // from buffers, to which gRPC gives it back; nil: none
 	end  *pluginv1.BodyEnd
 	file *pluginv1.OpenFile
 }
@@ -53,7 +53,7 @@ func (m *outgoingFrame) marshal() (mem.BufferSlice, error) {
 		out = append(out, mem.SliceBuffer(before))
 	}
 	if m.data != nil {
-		out = append(out, mem.NewBuffer(m.data, mem.DefaultBufferPool()))
+		out = append(out, mem.NewBuffer(m.data, &buffers))
 	}
 	if m.end != nil {
 		end, err := proto.Marshal(m.end)
@@ -347,8 +347,7 @@ func (p *pieces) next() (*[]byte, error) {
 		p.grows = max(p.grows*4, 64<<10)
 		room = p.grows
 	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(room)
+	buf := buffers.Get(room)
 	n, idle := 0, 0
 	for n < room && !p.done {
 		m, err := p.r.Read((*buf)[n:room])
@@ -363,14 +362,14 @@ func (p *pieces) next() (*[]byte, error) {
 			err = io.ErrNoProgress
 			fallthrough
 		case err != nil:
-			pool.Put(buf)
+			buffers.Put(buf)
 			p.err = err
 			return nil, err
 		}
 	}
 	p.read += int64(n)
 	if p.size >= 0 && (p.read > p.size || p.done && p.read < p.size) {
-		pool.Put(buf)
+		buffers.Put(buf)
 		what := "is shorter"
 		if p.read > p.size {
 			what = "goes on"
@@ -378,7 +377,7 @@ func (p *pieces) next() (*[]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes were announced, and the body %s", protocol.ErrSize, p.size, what)
 	}
 	if n == 0 {
-		pool.Put(buf)
+		buffers.Put(buf)
 		return nil, nil
 	}
 	*buf = (*buf)[:n]

@@ -30,10 +30,9 @@ func (g guard) Marshal(v any) (mem.BufferSlice, error) {
 	if mem.IsBelowBufferPoolingThreshold(s.total) {
 		return mem.BufferSlice{mem.SliceBuffer(m.append(make([]byte, 0, s.total), s))}, nil
 	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(s.total)
+	buf := buffers.Get(s.total)
 	*buf = m.append((*buf)[:0], s)
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	return mem.BufferSlice{mem.NewBuffer(buf, &buffers)}, nil
 }
 
 // The numbers of a batch and of a pack in version 2's HostMessage, and of the batches in a pack.

@@ -53,7 +53,7 @@ func (g guard) Unmarshal(data mem.BufferSlice, v any) error {
 	if data.Len() <= 2*most {
 		return g.CodecV2.Unmarshal(data, v)
 	}
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	buf := data.MaterializeToBuffer(&buffers)
 	defer buf.Free()
 	if n := elements(buf.ReadOnlyData(), nested, most); n > most {
 		return fmt.Errorf("a message with more than %d %s", most, what)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	pluginv1 "github.com/rivergate/rivergate/proto/rivergate/plugin/v1"
@@ -143,16 +142,15 @@ func (s *storageServer) Get(m *pluginv1.GetRequest, stream grpc.ServerStreamingS
 
 // sendObject sends the bytes of a part, no more and no less.
 func sendObject(stream grpc.ServerStream, object protocol.Object, left int64, content io.Reader) error {
-	pool := mem.DefaultBufferPool()
 	var head proto.Message = objectOut(object)
 	for first := true; first || left > 0; first = false {
 		frame := &outgoingFrame{head: head}
 		head = nil
 		if left > 0 {
-			buf := pool.Get(int(min(left, frameBytes)))
+			buf := buffers.Get(int(min(left, frameBytes)))
 			n, err := io.ReadFull(content, *buf)
 			if err != nil {
-				pool.Put(buf)
+				buffers.Put(buf)
 				return fmt.Errorf("read %s: %d bytes are missing: %w", quoted(object.Key), left-int64(n), err)
 			}
 			left -= int64(n)

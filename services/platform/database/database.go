@@ -39,11 +39,16 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 // With PostgreSQL, fn runs again from the start when the transaction lost against another one, or when the connection was lost
 // before the commit: it must give the same result then.
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.again(ctx, func() error { return db.once(ctx, fn) })
+	return db.again(ctx, func() error { return db.once(ctx, db.writer, fn) })
 }
 
-func (db *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
-	tx, err := db.writer.BeginTx(ctx, nil)
+// beginner is the pool that writes, or one connection of it.
+type beginner interface {
+	BeginTx(ctx context.Context, options *sql.TxOptions) (*sql.Tx, error)
+}
+
+func (db *DB) once(ctx context.Context, on beginner, fn func(tx *Tx) error) error {
+	tx, err := on.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

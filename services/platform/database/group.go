@@ -24,6 +24,7 @@ type lane struct{ waiting []*job }
 // job is one change. It is waiting, or taken by the leader of its lane, or done.
 type job struct {
 	fn    func(ctx context.Context, tx *Tx) error
+	loose bool          // it need not be on the disk when its caller hears of it
 	taken bool          // guarded by lanes.mu
 	lead  chan struct{} // holds a token when its caller is to lead
 	done  chan struct{}
@@ -38,10 +39,20 @@ var errPanic = errors.New("a change in the same transaction panicked")
 // fn uses the context that it is given: once begun, a change is finished, and a caller who goes away undoes nobody else's. It may
 // run again, as with Write. With SQLite, all lanes are one; with PostgreSQL, put what needs the same row lock into one lane.
 func (db *DB) Group(ctx context.Context, name string, fn func(ctx context.Context, tx *Tx) error) error {
+	return db.group(ctx, name, fn, false)
+}
+
+// GroupUnsynced is Group for a change that a power cut may undo, though not the end of the process: SQLite commits it without a wait
+// for the disk. The next commit of another change brings it there. With PostgreSQL, whose server may fall alone, it is Group.
+func (db *DB) GroupUnsynced(ctx context.Context, name string, fn func(ctx context.Context, tx *Tx) error) error {
+	return db.group(ctx, name, fn, db.dialect == SQLite)
+}
+
+func (db *DB) group(ctx context.Context, name string, fn func(ctx context.Context, tx *Tx) error, loose bool) error {
 	if db.dialect == SQLite {
 		name = ""
 	}
-	j := &job{fn: fn, lead: make(chan struct{}, 1), done: make(chan struct{})}
+	j := &job{fn: fn, loose: loose, lead: make(chan struct{}, 1), done: make(chan struct{})}
 	l := &db.lanes
 	l.mu.Lock()
 	if l.open == nil {
@@ -110,8 +121,10 @@ func (db *DB) lead(ctx context.Context, name string, ln *lane) {
 	n := min(len(ln.waiting), groupJobs)
 	jobs := ln.waiting[:n:n]
 	ln.waiting = append([]*job(nil), ln.waiting[n:]...)
+	loose := true
 	for _, j := range jobs {
 		j.taken, j.err = true, errPanic
+		loose = loose && j.loose
 	}
 	l.mu.Unlock()
 	defer func() {
@@ -126,7 +139,13 @@ func (db *DB) lead(ctx context.Context, name string, ln *lane) {
 		err = conn.Close() // back into the pool, from where the transaction takes it
 	}
 	if err == nil {
-		err = db.again(ctx, func() error { return db.once(ctx, func(tx *Tx) error { return runJobs(ctx, tx, jobs) }) })
+		all := func(tx *Tx) error { return runJobs(ctx, tx, jobs) }
+		err = db.again(ctx, func() error {
+			if loose {
+				return db.onceUnsynced(ctx, all)
+			}
+			return db.once(ctx, db.writer, all)
+		})
 	}
 	for _, j := range jobs {
 		if err != nil {

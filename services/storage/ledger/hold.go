@@ -24,6 +24,8 @@ type Hold struct {
 	org uint64
 	key string
 
+	by grouping // how it is made and grows
+
 	as, only string // see As and Only
 
 	mu    sync.Mutex
@@ -59,7 +61,12 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 	if err := protocol.CheckKey(key); err != nil {
 		return nil, err
 	}
-	h := &Hold{l: l, org: r.Org, key: key}
+	h := &Hold{l: l, org: r.Org, key: key, by: l.db.Group}
+	if r.Lease == 0 {
+		// It ends with this process anyway, so there is no need to wait for the disk. A power cut may then leave an object of which the
+		// ledger does not know, when it falls between the object and its row: reconcile finds it.
+		h.by = l.db.GroupUnsynced
+	}
 	now := l.now()
 	row := holdRow{org: r.Org, kind: r.Kind, objectName: r.ObjectName, key: key, asked: r.Bytes, free: r.Free, created: now}
 	if r.Lease == 0 {
@@ -67,7 +74,7 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 	} else {
 		row.expires = now.Add(r.Lease)
 	}
-	err := l.change(ctx, r.Org, func(ctx context.Context, tx *database.Tx) (err error) {
+	err := l.changeBy(ctx, h.by, r.Org, func(ctx context.Context, tx *database.Tx) (err error) {
 		if row.credit = 0; r.Overwrite && !r.Free {
 			if row.credit, err = charged(ctx, tx, r.Org, r.ObjectName); err != nil {
 				return err
@@ -94,7 +101,7 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 
 // Hold opens one again that was made with Reservation.Lease above 0, in this process or in another one. ErrHoldLost.
 func (l *Ledger) Hold(ctx context.Context, org uint64, id int64) (*Hold, error) {
-	h := &Hold{l: l, id: id, org: org}
+	h := &Hold{l: l, id: id, org: org, by: l.db.Group}
 	err := l.db.Reader().QueryRowContext(ctx, "SELECT key, bytes FROM ledger_holds WHERE id = ? AND org = ? AND owner = ''", id, int64(org)).Scan(&h.key, &h.bytes)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrHoldLost
@@ -111,7 +118,7 @@ func (h *Hold) Grow(ctx context.Context, n int64) error {
 		return fmt.Errorf("reserve %d bytes more: cannot be negative", n)
 	}
 	var bytes int64
-	err := h.l.change(ctx, h.org, func(ctx context.Context, tx *database.Tx) error {
+	err := h.l.changeBy(ctx, h.by, h.org, func(ctx context.Context, tx *database.Tx) error {
 		row, err := holdOf(ctx, tx, h.org, h.id)
 		if err != nil {
 			return err

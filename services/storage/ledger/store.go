@@ -30,7 +30,15 @@ func (l *Ledger) migrate(ctx context.Context) error {
 // change runs fn in a transaction that it may share with other changes of the org. The org's row is locked before all others, so
 // that no two transactions wait for each other.
 func (l *Ledger) change(ctx context.Context, org uint64, fn func(ctx context.Context, tx *database.Tx) error) error {
-	err := l.db.Group(ctx, strconv.FormatUint(org, 10), func(ctx context.Context, tx *database.Tx) error {
+	return l.changeBy(ctx, l.db.Group, org, fn)
+}
+
+// grouping is Group of the database, or GroupUnsynced.
+type grouping func(ctx context.Context, lane string, fn func(ctx context.Context, tx *database.Tx) error) error
+
+// changeBy is change by one of the two.
+func (l *Ledger) changeBy(ctx context.Context, group grouping, org uint64, fn func(ctx context.Context, tx *database.Tx) error) error {
+	err := group(ctx, strconv.FormatUint(org, 10), func(ctx context.Context, tx *database.Tx) error {
 		if err := l.lock(ctx, tx, org); err != nil {
 			return err
 		}
