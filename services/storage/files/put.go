@@ -44,53 +44,32 @@ func (s *Service) Store(ctx context.Context, in Incoming, body io.Reader) (ledge
 	if in.Limit > 0 && (in.Size > in.Limit || in.Size < 0 && in.AtMost > in.Limit+maxFields) {
 		return ledger.File{}, errFileTooLarge(in.Limit)
 	}
-	hold, reserved, err := s.reserve(ctx, &in)
-	if err != nil {
-		return ledger.File{}, err
-	}
-	hold.Only(in.Replaces)
-	file, err := s.put(ctx, &in, hold, reserved, body)
+	hold, file, err := s.put(ctx, &in, body)
 	if err != nil {
 		return ledger.File{}, err
 	}
 	return s.commit(ctx, hold, file, &in)
 }
 
-// reserve takes what the file will have, as far as that is known.
-func (s *Service) reserve(ctx context.Context, in *Incoming) (hold *ledger.Hold, reserved int64, err error) {
-	bytes := in.Size
-	if bytes < 0 {
-		bytes = max(in.AtMost, 0)
-	}
-	r := ledger.Reservation{
-		Org: in.File.Org, ObjectName: in.File.ObjectName, Kind: in.File.Kind, Bytes: bytes, Free: in.File.Free,
-		Overwrite: in.Mode == ledger.Replace, Fresh: in.Fresh,
-	}
-	hold, err = s.ledger.Reserve(ctx, r)
-	var full *ledger.QuotaError
-	if err != nil && in.Size < 0 && errors.As(err, &full) && bytes > 0 {
-		// What stands behind the file may have made it look larger than it is: the exact size decides.
-		r.Bytes = max(0, bytes-maxFields)
-		if again, failed := s.ledger.Reserve(ctx, r); failed == nil {
-			return again, r.Bytes, nil
-		}
-	}
-	return hold, bytes, err
-}
-
-// put stores the bytes; when that fails, it takes the hold and the object back.
-func (s *Service) put(ctx context.Context, in *Incoming, hold *ledger.Hold, reserved int64, body io.Reader) (file ledger.File, err error) {
+// put reserves and stores the bytes; when that fails, it takes the hold and the object back.
+func (s *Service) put(ctx context.Context, in *Incoming, body io.Reader) (_ *ledger.Hold, file ledger.File, err error) {
 	ctx, watch := watched(ctx, idleLimit)
 	defer watch.stop()
+	b, err := s.book(ctx, in)
+	if err != nil {
+		return nil, file, err
+	}
 	m := s.newMeter(ctx, in, body, watch)
-	m.hold, m.reserved = hold, reserved
+	m.booking = b
 	defer func() {
 		if err == nil {
 			return
 		}
-		s.undo(hold, m.failed == nil && !errors.Is(err, protocol.ErrPrecondition))
 		if m.failed != nil {
 			err = m.failed
+		}
+		if b.wait() == nil {
+			s.undo(b.hold, m.failed == nil && !errors.Is(err, protocol.ErrPrecondition))
 		}
 	}()
 	var sealed io.Reader = m
@@ -101,20 +80,20 @@ func (s *Service) put(ctx context.Context, in *Incoming, hold *ledger.Hold, rese
 			stored = seal.StoredSize(stored)
 		}
 		if sealed, keyID, err = s.keys.Seal(ctx, in.File.Org, m); err != nil {
-			return file, err
+			return nil, file, err
 		}
 	}
-	object, err := s.objects.Put(ctx, protocol.Put{Key: hold.Key(), Size: stored, ContentType: in.File.ContentType, OnlyNew: true}, sealed)
+	object, err := s.objects.Put(ctx, protocol.Put{Key: b.hold.Key(), Size: stored, ContentType: in.File.ContentType, OnlyNew: true}, sealed)
 	if err != nil {
-		return file, backend("put an object", err)
+		return nil, file, backend("put an object", err)
 	}
 	if !m.ended {
-		return file, backend("put an object", errors.New("it was stored before its body had ended"))
+		return nil, file, backend("put an object", errors.New("it was stored before its body had ended"))
 	}
 	file = in.File
 	file.KeyID, file.StoredSize, file.Size, file.SHA256, file.Tier = keyID, object.Size, m.n, m.digests.hex(), protocol.TierHot
 	m.describe(&file)
-	return file, nil
+	return b.hold, file, nil
 }
 
 // commit makes the file visible; when that fails, it takes the hold and the object back.
@@ -169,8 +148,8 @@ type meter struct {
 	ctx        context.Context
 	in         *Incoming
 	from       io.Reader
-	hold       *ledger.Hold // nil: all is charged already
-	reserved   int64
+	booking    *booking // nil: all is charged already
+	booked     bool     // it is there
 	watch      *watch
 	digests    *digests
 	inspection *inspect.Inspection // nil: nobody looks
@@ -235,7 +214,7 @@ func (m *meter) pass(p []byte) error {
 	if m.in.Size >= 0 && m.n > m.in.Size {
 		return api.BadRequest("", "the body is longer than the %d bytes that were announced", m.in.Size)
 	}
-	if err := m.grow(); err != nil {
+	if err := m.charge(m.n > unbooked); err != nil {
 		return err
 	}
 	m.digests.write(p)
@@ -247,21 +226,39 @@ func (m *meter) pass(p []byte) error {
 	return nil
 }
 
+// charge sees to it that what has come is reserved; unless it must be now, it may wait until the booking is there.
+func (m *meter) charge(now bool) (err error) {
+	switch {
+	case m.booking == nil:
+		return nil
+	case m.booked:
+	case now:
+		m.booked, err = true, m.booking.wait()
+	default:
+		m.booked, err = m.booking.ready()
+	}
+	if !m.booked || err != nil {
+		return err
+	}
+	return m.grow()
+}
+
 // grow reserves ahead; at the edge of the quota, exactly what has come.
 func (m *meter) grow() error {
-	need := m.n - m.reserved
-	if m.hold == nil || need <= 0 {
+	b := m.booking
+	need := m.n - b.reserved
+	if need <= 0 {
 		return nil
 	}
 	step := max(need, growStep)
-	err := m.hold.Grow(m.ctx, step)
+	err := b.hold.Grow(m.ctx, step)
 	var full *ledger.QuotaError
 	if errors.As(err, &full) && step > need {
 		step = need
-		err = m.hold.Grow(m.ctx, step)
+		err = b.hold.Grow(m.ctx, step)
 	}
 	if err == nil {
-		m.reserved += step
+		b.reserved += step
 	}
 	return err
 }
@@ -271,6 +268,9 @@ func (m *meter) end() (err error) {
 		return api.BadRequest("", "the body ended after %d of the %d bytes that were announced", m.n, m.in.Size)
 	}
 	if err := m.digests.check(m.in.Sums); err != nil {
+		return err
+	}
+	if err := m.charge(true); err != nil {
 		return err
 	}
 	if m.in.Late != nil {

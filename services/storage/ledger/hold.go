@@ -24,7 +24,8 @@ type Hold struct {
 	org uint64
 	key string
 
-	by grouping // how it is made and grows
+	plan Reservation // until Reserve
+	by   grouping    // how it is made and grows
 
 	as, only string // see As and Only
 
@@ -47,9 +48,18 @@ func (h *Hold) Bytes() int64 {
 
 // Reserve makes room: *QuotaError when there is none. ErrExists: a key that was promised to be fresh is not.
 func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
-	if r.Bytes < 0 {
-		return nil, fmt.Errorf("reserve %d bytes: cannot be negative", r.Bytes)
+	h, err := l.Plan(r)
+	if err != nil {
+		return nil, err
 	}
+	if err := h.Reserve(ctx, r.Bytes); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Plan is a hold of which only the key is certain. Nothing is reserved, and nobody else knows of it, before Hold.Reserve.
+func (l *Ledger) Plan(r Reservation) (*Hold, error) {
 	key := r.ObjectName
 	if !r.Fresh {
 		var random [4]byte
@@ -61,14 +71,24 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 	if err := protocol.CheckKey(key); err != nil {
 		return nil, err
 	}
-	h := &Hold{l: l, org: r.Org, key: key, by: l.db.Group}
+	h := &Hold{l: l, org: r.Org, key: key, plan: r, by: l.db.Group}
 	if r.Lease == 0 {
 		// It ends with this process anyway, so there is no need to wait for the disk. A power cut may then leave an object of which the
 		// ledger does not know, when it falls between the object and its row: reconcile finds it.
 		h.by = l.db.GroupUnsynced
 	}
+	return h, nil
+}
+
+// Reserve makes room for so many bytes, whatever the plan said of them. Errors are those of Ledger.Reserve; after one, it may be tried
+// again.
+func (h *Hold) Reserve(ctx context.Context, bytes int64) error {
+	l, r := h.l, h.plan
+	if bytes < 0 {
+		return fmt.Errorf("reserve %d bytes: cannot be negative", bytes)
+	}
 	now := l.now()
-	row := holdRow{org: r.Org, kind: r.Kind, objectName: r.ObjectName, key: key, asked: r.Bytes, free: r.Free, created: now}
+	row := holdRow{org: r.Org, kind: r.Kind, objectName: r.ObjectName, key: h.key, asked: bytes, free: r.Free, created: now}
 	if r.Lease == 0 {
 		row.owner = l.owner
 	} else {
@@ -88,15 +108,17 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 		return err
 	})
 	if err != nil {
-		return nil, wrap("reserve", err)
+		return wrap("reserve", err)
 	}
+	h.mu.Lock()
 	h.bytes = row.bytes
+	h.mu.Unlock()
 	if r.Lease == 0 {
 		l.mu.Lock()
 		l.held[h.id] = true
 		l.mu.Unlock()
 	}
-	return h, nil
+	return nil
 }
 
 // Hold opens one again that was made with Reservation.Lease above 0, in this process or in another one. ErrHoldLost.
