@@ -26,18 +26,24 @@ func (b *bench) options(env map[string]string) (rig.Options, error) {
 }
 
 // withHost runs f against a fresh host, ends the host and removes its data.
-func (b *bench) withHost(ctx context.Context, env map[string]string, f func(*rig.Host) error) (err error) {
+func (b *bench) withHost(ctx context.Context, env map[string]string, f func(*rig.Host) error) error {
+	dir, err := b.onHost(ctx, env, f)
+	return errors.Join(err, os.RemoveAll(dir))
+}
+
+// onHost is withHost that leaves the data in dir.
+func (b *bench) onHost(ctx context.Context, env map[string]string, f func(*rig.Host) error) (dir string, err error) {
 	o, err := b.options(env)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(filepath.Dir(o.DataDir))) }()
+	dir = filepath.Dir(o.DataDir)
 	h, err := b.Start(ctx, o)
 	if err != nil {
-		return err
+		return dir, err
 	}
 	defer end(h)
-	return f(h)
+	return dir, f(h)
 }
 
 // end stops a host in good order, so that its plugins are gone before the data is removed; a deaf one is killed.

@@ -48,44 +48,67 @@ type transfer struct {
 // storage compares uploads and downloads through the host and the plugin local, encrypted as by default, with a plain handler that writes to
 // the same disk and reads from it.
 func (b *bench) storage(ctx context.Context) error {
-	large, small := filesOf(largeFile), filesOf(smallFile)
+	sides := []struct {
+		name string
+		with func(context.Context, func(transfer) error) (string, error)
+	}{
+		{"plain", b.withPlain},
+		{"host", func(ctx context.Context, f func(transfer) error) (string, error) { return b.withStorage(ctx, nil, f) }},
+		{"without encryption", func(ctx context.Context, f func(transfer) error) (string, error) {
+			return b.withStorage(ctx, map[string]string{"RIVERGATE_STORAGE_ENCRYPTION": "off"}, f)
+		}},
+	}
+	// measured are the two figures of each side, up and down, in rounds. Many small files stay until the last round has ended: ext4
+	// finds a place for a new file slowly where many were deleted in the last minutes.
+	measured := func(f func(transfer) (up, down float64, err error), unit string, stay bool) (runs [][2]series, err error) {
+		runs = make([][2]series, len(sides))
+		var left []string
+		defer func() {
+			for _, dir := range left {
+				err = errors.Join(err, os.RemoveAll(dir))
+			}
+		}()
+		for range b.rounds {
+			said := ""
+			for i, side := range sides {
+				dir, err := side.with(ctx, func(t transfer) error {
+					up, down, err := f(t)
+					runs[i][0], runs[i][1] = append(runs[i][0], up), append(runs[i][1], down)
+					said += fmt.Sprintf("; %s %.4g %s up, %.4g down", side.name, up, unit, down)
+					return err
+				})
+				left = append(left, dir)
+				if err == nil && !stay {
+					err = os.RemoveAll(dir)
+				}
+				if err != nil {
+					return nil, err
+				}
+			}
+			b.say("%s", said[2:])
+		}
+		return runs, nil
+	}
+
+	content := filesOf(smallFile)
+	b.say("files of 64 KiB, p50")
+	small, err := measured(func(t transfer) (float64, float64, error) { return t.small(ctx, content) }, "ms", true)
+	if err != nil {
+		return err
+	}
+	content = filesOf(largeFile)
 	times := 4
 	if b.quick {
 		times = 1
 	}
-	var sides [3][4]series // plain, host, host without encryption: up, down (MiB/s), p50 up, p50 down (ms)
-	for range b.rounds {
-		for side, with := range []func(context.Context, func(transfer) error) error{
-			b.withPlain,
-			func(ctx context.Context, f func(transfer) error) error { return b.withStorage(ctx, nil, f) },
-			func(ctx context.Context, f func(transfer) error) error {
-				return b.withStorage(ctx, map[string]string{"RIVERGATE_STORAGE_ENCRYPTION": "off"}, f)
-			},
-		} {
-			err := with(ctx, func(t transfer) error {
-				up, down, err := t.large(ctx, large, times)
-				if err != nil {
-					return err
-				}
-				smallUp, smallDown, err := t.small(ctx, small)
-				if err != nil {
-					return err
-				}
-				for i, v := range []float64{up, down, smallUp, smallDown} {
-					sides[side][i] = append(sides[side][i], v)
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		last := func(side, what int) float64 { return sides[side][what][len(sides[side][what])-1] }
-		b.say("128 MiB up: plain %.0f MiB/s, host %.0f, without encryption %.0f; down: %.0f, %.0f, %.0f; 64 KiB up, p50: %.2f ms, %.2f, %.2f; down: %.2f, %.2f, %.2f",
-			last(0, 0), last(1, 0), last(2, 0), last(0, 1), last(1, 1), last(2, 1), last(0, 2), last(1, 2), last(2, 2), last(0, 3), last(1, 3), last(2, 3))
+	b.say("files of 128 MiB")
+	large, err := measured(func(t transfer) (float64, float64, error) { return t.large(ctx, content, times) }, "MiB/s", false)
+	if err != nil {
+		return err
 	}
+
 	for i, what := range []string{"upload of 128 MiB", "download of 128 MiB"} {
-		plain, host, open := sides[0][i], sides[1][i], sides[2][i]
+		plain, host, open := large[0][i], large[1][i], large[2][i]
 		b.report.add(figure{Name: "plain handler: " + what, Unit: "MiB/s", Runs: plain})
 		b.report.add(figure{Name: "host and storage-local: " + what, Unit: "MiB/s", Runs: host})
 		b.report.add(figure{Name: "… without encryption", Unit: "MiB/s", Runs: open})
@@ -93,7 +116,7 @@ func (b *bench) storage(ctx context.Context) error {
 		b.report.add(figure{Name: what + " against the plain handler", Unit: "%", Value: ratio, Noise: plain.noise() + host.noise(), Target: "≥ 60", Met: met(ratio >= 60)})
 	}
 	for i, what := range []string{"upload of 64 KiB", "download of 64 KiB"} {
-		plain, host := sides[0][2+i], sides[1][2+i]
+		plain, host := small[0][i], small[1][i]
 		added := host.median() - plain.median()
 		b.report.add(figure{Name: what + ": p50 that the host adds", Unit: "ms", Value: added, Noise: plain.noise() + host.noise(), Target: "≤ 2", Met: met(added <= 2)})
 	}
@@ -142,29 +165,28 @@ func middle(d []time.Duration) float64 {
 	return float64(d[len(d)/2]) / float64(time.Millisecond)
 }
 
-// withPlain runs f against the plain handler, a process of its own.
-func (b *bench) withPlain(ctx context.Context, f func(transfer) error) error {
-	dir, err := os.MkdirTemp(b.dir, "p")
+// withPlain runs f against the plain handler, a process of its own, and leaves in dir what that has stored.
+func (b *bench) withPlain(ctx context.Context, f func(transfer) error) (dir string, err error) {
+	dir, err = os.MkdirTemp(b.dir, "p")
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	addr, err := rig.FreeAddr(ctx)
 	if err != nil {
-		return err
+		return dir, err
 	}
 	p, err := rig.Spawn(b.self, []string{"plain", addr, dir}, os.Environ(), b.dir, nil, nil, os.Stderr)
 	if err != nil {
-		return err
+		return dir, err
 	}
 	defer p.KillGroup()
 	if err := rig.Listening(ctx, addr, p.Done()); err != nil {
-		return fmt.Errorf("plain server: %w", err)
+		return dir, fmt.Errorf("plain server: %w", err)
 	}
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
 	base := "http://" + addr + "/"
-	return f(transfer{
+	return dir, f(transfer{
 		put: func(ctx context.Context, name string, content []byte) (time.Duration, error) {
 			return timed(ctx, client, http.MethodPost, base+name, "application/octet-stream", bytes.NewReader(content), http.StatusCreated, nil)
 		},
@@ -174,15 +196,15 @@ func (b *bench) withPlain(ctx context.Context, f func(transfer) error) error {
 	})
 }
 
-// withStorage runs f against a fresh host.
-func (b *bench) withStorage(ctx context.Context, env map[string]string, f func(transfer) error) error {
+// withStorage runs f against a fresh host, and leaves its data in dir.
+func (b *bench) withStorage(ctx context.Context, env map[string]string, f func(transfer) error) (dir string, err error) {
 	all := map[string]string{}
 	for _, from := range []map[string]string{storageEnv, env} {
 		for name, value := range from {
 			all[name] = value
 		}
 	}
-	return b.withHost(ctx, all, func(h *rig.Host) error { return f(throughHost(h)) })
+	return b.onHost(ctx, all, func(h *rig.Host) error { return f(throughHost(h)) })
 }
 
 func throughHost(h *rig.Host) transfer {
@@ -314,10 +336,11 @@ func (b *bench) storageS3(ctx context.Context) (err error) {
 		for side, with := range []func(func(transfer) error) error{
 			func(f func(transfer) error) error { return f(store.direct(directBucket)) },
 			func(f func(transfer) error) error {
-				return b.withStorage(ctx, map[string]string{
+				dir, err := b.withStorage(ctx, map[string]string{
 					"RIVERGATE_STORAGE": "s3", "PLUGIN_STORAGE_S3_URL": "http://" + store.address, "PLUGIN_STORAGE_S3_BUCKET": throughBucket,
 					"PLUGIN_STORAGE_S3_REGION": "us-east-1", "PLUGIN_STORAGE_S3_ACCESS_KEY": store.key, "PLUGIN_STORAGE_S3_SECRET_KEY": store.secret,
 				}, f)
+				return errors.Join(err, os.RemoveAll(dir))
 			},
 		} {
 			err := with(func(t transfer) error {
