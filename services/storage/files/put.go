@@ -15,8 +15,8 @@ import (
 	"github.com/rivergate/rivergate/services/storage/seal"
 )
 
-// Incoming is a file on its way in: reservation → bytes (sealed, hashed and looked at as they pass) → object → row and charge in
-// one transaction. Whatever fails, the reservation is given back and no object stays.
+// Incoming is a file on its way in: reservation (see booking) → bytes (sealed, hashed and looked at as they pass) → object → row and
+// charge in one transaction. Whatever fails, the reservation is given back and no object stays.
 type Incoming struct {
 	// File is what is known before: all but sizes, hash and key.
 	File ledger.File

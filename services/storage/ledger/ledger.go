@@ -92,7 +92,7 @@ const (
 	Replace             // the old one is gone in the same instant; its object becomes a tombstone
 )
 
-// Reservation asks for room before bytes flow.
+// Reservation asks for room before bytes flow, or while the first few do (see Plan).
 type Reservation struct {
 	Org        uint64
 	ObjectName string
