@@ -71,11 +71,7 @@ soak: ## ten plugins in random trouble under load for SOAK (15m): nothing lost, 
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn, FUZZTIME (1m) each; FUZZ_PACKAGES narrows it to folders
-	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' $(FUZZ_PACKAGES) | sort | while IFS=: read -r file func; do \
-		target=$${func#func }; package=./$$(dirname "$$file"); \
-		echo "== $$target in $$package, $(FUZZTIME)"; \
-		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x "$$package" </dev/null; \
-	done
+	@deploy/fuzz $(FUZZTIME) $(FUZZ_PACKAGES)
 
 .PHONY: bench
 bench: build ## the figures of deploy/BENCHMARKS.md, with the noise floor of this machine
