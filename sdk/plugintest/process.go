@@ -13,6 +13,7 @@ import (
 // launch runs a binary through go-plugin, with nothing of this process's environment but what command holds.
 func launch(t testing.TB, command *exec.Cmd) protocol.Client {
 	t.Helper()
+	command.Env = append(command.Env, plugin.EnvUnixSocketDir+"="+socketDir(t)) // one that is killed leaves its socket behind
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: wire.VersionedPlugins(nil),
