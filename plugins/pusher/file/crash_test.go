@@ -40,7 +40,6 @@ func TestRowsAreThereOnceAfterManyKillNines(t *testing.T) {
 	known := 0 // rows that were written before a kill and acknowledged after it
 	for round := 0; len(waiting) > 0; round++ {
 		command := exec.Command(binary)
-		command.Env = []string{} // nothing of ours
 		h := plugintest.Connect(t, command)
 		require.Empty(t, h.Configure(config))
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,20 +10,21 @@ import (
 
 // onceUnsynced is once without the wait for the disk at the commit, on SQLite. A later commit that does wait brings this one to the
 // disk, too, as both lie in the same log; until then a power cut undoes it, and nothing else does.
-func (db *DB) onceUnsynced(ctx context.Context, fn func(tx *Tx) error) (err error) {
+func (db *DB) onceUnsynced(ctx context.Context, fn func(tx *Tx) error) error {
 	conn, err := db.writer.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { // what becomes of the connection says nothing of the transaction
+		if setSynchronous(conn, "FULL") != nil { // nobody else may get it as it is
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close()
+	}()
 	if err := setSynchronous(conn, "NORMAL"); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	err = db.once(ctx, conn, fn)
-	if failed := setSynchronous(conn, "FULL"); failed != nil { // nobody else may get it as it is
-		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-	}
-	return err
+	return db.once(ctx, conn, fn)
 }
 
 // setSynchronous changes it for what the connection does next. It is no statement like others: it has its effect when it is

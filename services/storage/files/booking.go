@@ -34,7 +34,7 @@ func (s *Service) book(ctx context.Context, in *Incoming) (*booking, error) {
 	hold.Only(in.Replaces)
 	b := &booking{hold: hold, done: make(chan struct{}), reserved: bytes}
 	known := in.Size >= 0
-	go func() { // ended waits for it
+	go func() { // put does not return before it has ended
 		defer close(b.done)
 		b.err = hold.Reserve(ctx, b.reserved)
 		var full *ledger.QuotaError
