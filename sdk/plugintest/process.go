@@ -13,7 +13,8 @@ import (
 // launch runs a binary through go-plugin, with nothing of this process's environment but what command holds.
 func launch(t testing.TB, command *exec.Cmd) protocol.Client {
 	t.Helper()
-	command.Env = append(command.Env, plugin.EnvUnixSocketDir+"="+socketDir(t)) // one that is killed leaves its socket behind
+	// One that is killed leaves its socket behind. The folder is ours alone: a command that runs as somebody else brings its own.
+	command.Env = append([]string{plugin.EnvUnixSocketDir + "=" + socketDir(t)}, command.Env...)
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: wire.VersionedPlugins(nil),

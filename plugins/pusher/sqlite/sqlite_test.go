@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -249,7 +250,7 @@ func TestAFileThatMayNotBeWrittenHoldsTheRows(t *testing.T) {
 	sockets := filepath.Join(dir, "s")
 	require.NoError(t, os.Mkdir(sockets, 0o700))
 	command := exec.Command(binary) //nolint:gosec // what was just built
-	command.Env = []string{"TMPDIR=" + sockets}
+	command.Env = []string{goplugin.EnvUnixSocketDir + "=" + sockets}
 	if os.Geteuid() == 0 {
 		require.NoError(t, os.Chown(sockets, 65534, 65534))
 		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
