@@ -11,6 +11,7 @@ import (
 
 	"github.com/rivergate/rivergate/host/pluginhost"
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/schema"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/gateway/delivery"
 	"github.com/rivergate/rivergate/services/gateway/transform"
@@ -112,7 +113,7 @@ func (l *loader) switches(plugins []string) (enabled, disabled []string) {
 		var just struct {
 			Enabled bool `config:"enabled"`
 		}
-		problems := settings.Decode(prefixOf(name), map[string]string{variable: l.env[variable]}, &just)
+		problems := schema.Decode(prefixOf(name), map[string]string{variable: l.env[variable]}, &just)
 		l.problems = append(l.problems, problems...)
 		switch {
 		case len(problems) > 0:
@@ -150,7 +151,7 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 			in.Own[variable] = value
 		}
 	}
-	found := settings.Decode(in.Prefix, vars, &in, settings.LeaveUnknown())
+	found := schema.Decode(in.Prefix, vars, &in, schema.LeaveUnknown())
 	l.problems = append(l.problems, found...)
 	if len(found) > 0 {
 		// The rest counts: the plugin is started for a moment, to be asked about its own settings, and then which binary that
@@ -159,7 +160,7 @@ func (l *loader) instance(name string, vars map[string]string, plugins []string)
 		for _, p := range found {
 			delete(vars, p.Variable)
 		}
-		settings.Decode(in.Prefix, vars, &in, settings.LeaveUnknown())
+		schema.Decode(in.Prefix, vars, &in, schema.LeaveUnknown())
 		in.Use = use
 	}
 	in.Pusher.Name = name

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rivergate/rivergate/host/server"
+	"github.com/rivergate/rivergate/sdk/schema"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/gateway/trigger"
 	"github.com/rivergate/rivergate/services/platform/api"
@@ -98,7 +99,7 @@ func (l *loader) host(h *Host) {
 		}
 	}
 	env[hostPrefix+"LISTEN"] = listen(env)
-	found := settings.Decode(hostPrefix, env, h, settings.Leave(leave...))
+	found := schema.Decode(hostPrefix, env, h, schema.Leave(leave...))
 	l.problems = append(l.problems, found...)
 	if len(found) > 0 {
 		// The caller's struct stays empty. What is right is judged all the same, so that all problems are told at once.
@@ -106,7 +107,7 @@ func (l *loader) host(h *Host) {
 			delete(env, p.Variable)
 		}
 		h = &Host{}
-		if len(settings.Decode(hostPrefix, env, h, settings.Leave(leave...))) > 0 {
+		if len(schema.Decode(hostPrefix, env, h, schema.Leave(leave...))) > 0 {
 			return
 		}
 	}

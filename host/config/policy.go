@@ -7,7 +7,7 @@ import (
 
 	"github.com/rivergate/rivergate/host/pluginstore"
 	"github.com/rivergate/rivergate/host/server"
-	"github.com/rivergate/rivergate/sdk/settings"
+	"github.com/rivergate/rivergate/sdk/schema"
 )
 
 // Policy says which plugin binaries may run: RIVERGATE_PLUGIN_POLICY, else any on loopback and locked elsewhere. Whoever can
@@ -33,7 +33,7 @@ func (l *loader) trust(h *Host) {
 		Lock   string   `config:"plugin_lock"`
 		Keys   []string `config:"plugin_keys"`
 	}
-	settings.Decode(hostPrefix, l.env, &said, settings.LeaveUnknown()) // any text fits these
+	schema.Decode(hostPrefix, l.env, &said, schema.LeaveUnknown()) // any text fits these
 	h.PluginPolicy, h.PluginLock, h.PluginKeys = said.Policy, said.Lock, said.Keys
 	switch {
 	case !server.IsLoopback(listen(l.env)):

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rivergate/rivergate/host/pluginhost"
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/schema"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/storage/cache"
@@ -59,7 +60,7 @@ func (l *loader) backend(h *Host) *Backend {
 	if path := b.Prefix + "PATH"; h.Storage == localBackend && vars[path] == "" {
 		b.Own[path] = filepath.Join(h.DataDir, "objects") // with all else that must survive a restart
 	}
-	l.problems = append(l.problems, settings.Decode(b.Prefix, vars, b, settings.LeaveUnknown())...)
+	l.problems = append(l.problems, schema.Decode(b.Prefix, vars, b, schema.LeaveUnknown())...)
 	l.passed(b.Prefix, b.PassEnv)
 	if err := pluginhost.CheckName(h.Storage); err != nil {
 		l.problem(hostPrefix+"STORAGE", err.Error(), "")

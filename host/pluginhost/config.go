@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/schema"
 	"github.com/rivergate/rivergate/sdk/settings"
 )
 
@@ -57,11 +58,11 @@ func checkDoubles(list []Instance) []settings.Problem {
 
 // config makes the object that Configure takes out of the instance's variables, by the plugin's own schema. A schema that
 // is none is the plugin's fault, and no problem of the operator's.
-func (in Instance) config(schema json.RawMessage) (json.RawMessage, error) {
-	if err := settings.CheckSchema(schema); err != nil {
+func (in Instance) config(declared json.RawMessage) (json.RawMessage, error) {
+	if err := schema.Check(declared); err != nil {
 		return nil, fmt.Errorf("the plugin's configuration schema is broken: %w", err)
 	}
-	config, problems := settings.Read(schema, in.Prefix, in.Vars, settings.Leave(in.HostVars...))
+	config, problems := schema.Read(declared, in.Prefix, in.Vars, schema.Leave(in.HostVars...))
 	if len(problems) > 0 {
 		return nil, &invalidError{problems: problems}
 	}
@@ -69,8 +70,8 @@ func (in Instance) config(schema json.RawMessage) (json.RawMessage, error) {
 }
 
 // variableProblems is what is wrong with the variables by the plugin's schema. A broken schema is none of the operator's.
-func (in Instance) variableProblems(schema json.RawMessage) []settings.Problem {
-	_, err := in.config(schema)
+func (in Instance) variableProblems(declared json.RawMessage) []settings.Problem {
+	_, err := in.config(declared)
 	var invalid *invalidError
 	if errors.As(err, &invalid) {
 		return invalid.problems

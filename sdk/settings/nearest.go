@@ -43,15 +43,3 @@ func swapped(a, b string) bool {
 	}
 	return false
 }
-
-// nearestVariable compares what follows the prefix: the prefix itself is always right and would make everything near.
-func nearestVariable(variable, prefix string, known []string) string {
-	bare := make([]string, len(known))
-	for i, k := range known {
-		bare[i] = strings.TrimPrefix(k, prefix)
-	}
-	if near := Nearest(strings.TrimPrefix(variable, prefix), bare); near != "" {
-		return prefix + near
-	}
-	return ""
-}

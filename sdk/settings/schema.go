@@ -2,28 +2,15 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"math/big"
+
+	"github.com/rivergate/rivergate/sdk/internal/document"
 )
 
 const draft = "https://json-schema.org/draft/2020-12/schema"
-
-// The two unit keywords are ours. A validator that does not know them ignores them; ours words its messages by them and
-// compares the bounds, which JSON Schema cannot do for text.
-const (
-	keyUnit    = "x-unit" // "duration" or "bytes"
-	keyMinimum = "x-minimum"
-	keyMaximum = "x-maximum"
-
-	unitDuration = "duration"
-	unitBytes    = "bytes"
-)
-
-// The texts that time.ParseDuration and ParseBytes take, without a sign.
-const (
-	durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
-	bytesPattern    = `^[0-9]+ *(B|KiB|MiB|GiB|TiB)?$`
-)
 
 // property is one property of the schema, its members in the order in which a person reads them.
 type property struct {
@@ -66,7 +53,7 @@ func (s *spec) schema() (json.RawMessage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("settings: %s: field %s: %w", s.typ, f.goName, err)
 		}
-		text, err := marshal(p)
+		text, err := document.Marshal(p)
 		if err != nil {
 			return nil, fmt.Errorf("settings: %s: field %s: %w", s.typ, f.goName, err)
 		}
@@ -87,8 +74,7 @@ func (s *spec) schema() (json.RawMessage, error) {
 		fmt.Fprintf(&b, `,"required":%s`, list)
 	}
 	b.WriteString(`,"additionalProperties":false}`)
-	out := json.RawMessage(b.Bytes())
-	return out, s.checkDefaults(out)
+	return b.Bytes(), nil
 }
 
 func (f *field) schema() (*property, error) {
@@ -107,120 +93,55 @@ func (f *field) schema() (*property, error) {
 	case kindBool:
 		p.Type = "boolean"
 	case kindInt:
-		p.Type = "integer"
+		p.Type, p.Minimum, p.Maximum = "integer", bound(f.min), bound(f.max)
 	case kindFloat:
-		p.Type = "number"
+		p.Type, p.Minimum, p.Maximum = "number", bound(f.min), bound(f.max)
 	case kindDuration:
-		p.Type, p.Unit, p.Pattern = "string", unitDuration, durationPattern
+		p.Type, p.Unit, p.Pattern = "string", document.UnitDuration, document.DurationPattern
 		p.XMinimum, p.XMaximum = f.text["min"], f.text["max"]
 	case kindBytes:
-		p.Type, p.Unit, p.Pattern = []string{"string", "integer"}, unitBytes, bytesPattern
+		p.Type, p.Unit, p.Pattern = []string{"string", "integer"}, document.UnitBytes, document.BytesPattern
 		p.XMinimum, p.XMaximum = f.text["min"], f.text["max"]
-		p.Minimum = "0"
+		p.Minimum, p.Maximum = cmp.Or(bound(f.min), "0"), bound(f.max)
 	case kindList:
 		p.Type, p.Items = "array", &property{Type: "string", Enum: f.enum, Pattern: p.Pattern, Format: p.Format}
 		p.Pattern, p.Format = "", ""
 	case kindMap:
 		p.Type, p.AdditionalProperties = "object", &property{Type: "string"}
 	}
-	for name, to := range map[string]*json.Number{"min": &p.Minimum, "max": &p.Maximum} {
-		text, ok := f.text[name]
-		if !ok {
-			continue
-		}
-		switch f.kind {
-		case kindInt, kindFloat:
-			value, err := f.value(text)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			*to = json.Number(value)
-		case kindDuration, kindBytes:
-			n, err := parseUnit(p.Unit, text)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			if f.kind == kindBytes {
-				*to = json.Number(fmt.Sprint(n))
-			}
-		}
-	}
-	if text, ok := f.text["default"]; ok {
-		value, err := f.value(text)
+	if _, ok := f.text["default"]; ok {
+		value, err := f.value("default")
 		if err != nil {
-			return nil, fmt.Errorf("default: %w", err)
+			return nil, err
 		}
 		p.Default = value
 	}
-	if text, ok := f.text["example"]; ok {
-		value, err := f.value(text)
+	if _, ok := f.text["example"]; ok {
+		value, err := f.value("example")
 		if err != nil {
-			return nil, fmt.Errorf("example: %w", err)
+			return nil, err
 		}
 		p.Examples = []any{value}
 	}
 	return p, nil
 }
 
-// value makes JSON of a tag's text, by the same rules by which a variable's text becomes JSON.
-func (f *field) value(text string) (json.RawMessage, error) {
-	bare := &field{kind: f.kind, text: map[string]string{}}
-	p, err := bare.schema()
-	if err != nil {
-		return nil, err
+// bound is a number of the schema; none: "".
+func bound(r *big.Rat) json.Number {
+	if r == nil {
+		return ""
 	}
-	raw, err := marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := parseDocument(raw)
-	if err != nil {
-		return nil, err
-	}
-	value, err := doc.convert(doc.root, text)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(value)
+	return json.Number(document.FormatNumber(r))
 }
 
-// checkDefaults holds the author's own defaults and examples against the author's own rules.
-func (s *spec) checkDefaults(schema json.RawMessage) error {
-	c, err := compile(schema)
+// value makes JSON of a tag's text, which must be right by the author's own rules.
+func (f *field) value(tag string) (json.RawMessage, error) {
+	value, err := f.convert(f.text[tag])
 	if err != nil {
-		return fmt.Errorf("settings: %s: %w", s.typ, err)
+		return nil, fmt.Errorf("%s: %w", tag, err)
 	}
-	for _, tag := range []string{"default", "example"} {
-		values := map[string]json.RawMessage{}
-		for i := range s.fields {
-			f := &s.fields[i]
-			if text, ok := f.text[tag]; ok {
-				if values[f.property], err = f.value(text); err != nil {
-					return err
-				}
-			}
-		}
-		raw, err := marshal(values)
-		if err != nil {
-			return err
-		}
-		for _, p := range c.validate("", raw) {
-			if p.missing {
-				continue
-			}
-			return fmt.Errorf("settings: %s: %s of %s: %s", s.typ, tag, p.Variable, p.Reason)
-		}
+	if reasons := f.reasons(value); len(reasons) > 0 {
+		return nil, fmt.Errorf("%s: %s", tag, reasons[0])
 	}
-	return nil
-}
-
-// marshal is json.Marshal without the HTML escapes.
-func marshal(v any) (json.RawMessage, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSpace(b.Bytes()), nil
+	return document.Marshal(value)
 }

@@ -1,6 +1,6 @@
 // Package settings declares configuration once, in struct tags, and derives the rest from them: defaults, a JSON Schema,
-// decoding from environment variables, validation that reports every problem at once, and the table for a README.
-// Plugins use it through sdk.Serve, the host for its own RIVERGATE_… variables.
+// decoding that reports every problem at once, and the table for a README. Plugins use it through sdk.Serve, the host for
+// its own RIVERGATE_… variables. How variables become a configuration is package schema's subject.
 //
 // Tags of a field:
 //
@@ -10,7 +10,7 @@
 //	doc:"One sentence."
 //	enum:"jsonl,csv"          allowed values
 //	min:"1" max:"100"         bounds of a number or a duration
-//	format:"uri"              a JSON Schema format: uri, hostname, email …
+//	format:"uri"              a JSON Schema format: uri; hostname, email … are checked by the host alone
 //	pattern:"^[a-z]+$"
 //	example:"out/{org}.jsonl"
 //	gone:"true"               a setting of former times: refused when it is set, with doc as the reason

@@ -1,12 +1,15 @@
 package settings
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/big"
 	"reflect"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/rivergate/rivergate/sdk/internal/document"
 )
 
 // A spec is what the tags of one struct say.
@@ -22,6 +25,8 @@ type field struct {
 	property string
 	text     map[string]string // the other tags, by name
 	enum     []string
+	pattern  *regexp.Regexp // of the text, or of each in a list
+	min, max *big.Rat       // of a number; nanoseconds of a duration; bytes of a size
 	required bool
 	gone     bool // refused when it is set
 }
@@ -135,24 +140,74 @@ func fieldOf(sf reflect.StructField, property string) (field, error) {
 		return f, fmt.Errorf("a required field has no default")
 	}
 	if enum, ok := sf.Tag.Lookup("enum"); ok {
-		f.enum = splitList(enum)
+		f.enum = document.SplitList(enum)
 		if len(f.enum) == 0 || (f.kind != kindString && f.kind != kindList) {
 			return f, fmt.Errorf("enum:%q does not fit a %s", enum, f.kind)
 		}
 	}
-	for _, bound := range []string{"min", "max"} {
+	for bound, to := range map[string]**big.Rat{"min": &f.min, "max": &f.max} {
 		if text, ok := f.text[bound]; ok {
-			switch f.kind {
-			case kindInt, kindFloat, kindDuration, kindBytes:
-			default:
-				return f, fmt.Errorf("%s:%q does not fit a %s", bound, text, f.kind)
+			if *to, err = f.parse(text); err != nil {
+				return f, fmt.Errorf("%s: %w", bound, err)
 			}
+		}
+	}
+	if pattern, ok := f.text["pattern"]; ok {
+		if f.pattern, err = regexp.Compile(pattern); err != nil {
+			return f, fmt.Errorf("pattern: %w", err)
 		}
 	}
 	if f.kind == kindSecret && (f.text["default"] != "" || f.text["example"] != "") {
 		return f, fmt.Errorf("a secret has neither default nor example")
 	}
 	return f, nil
+}
+
+// shapes are the JSON types of each kind, in the form of a schema.
+var shapes = [...]map[string]any{
+	kindString:   {"type": "string"},
+	kindSecret:   {"type": "string"},
+	kindBool:     {"type": "boolean"},
+	kindInt:      {"type": "integer"},
+	kindFloat:    {"type": "number"},
+	kindDuration: {"type": "string", document.KeyUnit: document.UnitDuration},
+	kindBytes:    {"type": []any{"string", "integer"}, document.KeyUnit: document.UnitBytes},
+	kindList:     {"type": "array", "items": map[string]any{"type": "string"}},
+	kindMap:      {"type": "object", "additionalProperties": map[string]any{"type": "string"}},
+}
+
+// units are the kinds whose values are texts that measure something.
+var units = map[valueKind]struct {
+	name    string
+	pattern *regexp.Regexp
+	none    string // what a text is that is none
+}{
+	kindDuration: {document.UnitDuration, regexp.MustCompile(document.DurationPattern), document.NoDuration},
+	kindBytes:    {document.UnitBytes, regexp.MustCompile(document.BytesPattern), document.NoBytes},
+}
+
+// convert makes a JSON value of a tag's text, by the same rules by which a variable's text becomes one.
+func (f *field) convert(text string) (any, error) {
+	return new(document.Document).Convert(shapes[f.kind], text)
+}
+
+// parse reads the text of a bound.
+func (f *field) parse(text string) (*big.Rat, error) {
+	switch f.kind {
+	case kindDuration, kindBytes:
+		n, err := document.ParseUnit(units[f.kind].name, text)
+		return new(big.Rat).SetInt64(n), err
+	case kindInt, kindFloat:
+		value, err := f.convert(text)
+		if err != nil {
+			return nil, err
+		}
+		number, _ := value.(json.Number)
+		if r, ok := new(big.Rat).SetString(number.String()); ok {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("%q does not fit a %s", text, f.kind)
 }
 
 func kindOf(typ reflect.Type) (valueKind, error) {
@@ -183,42 +238,4 @@ func kindOf(typ reflect.Type) (valueKind, error) {
 		}
 	}
 	return 0, fmt.Errorf("type %s cannot be configured", typ)
-}
-
-// Variable is the name of a property's environment variable: flush_interval and flushInterval are PREFIX_FLUSH_INTERVAL.
-func Variable(prefix, property string) string {
-	var b strings.Builder
-	b.WriteString(prefix)
-	lower := false
-	for _, r := range property {
-		switch {
-		case r >= 'A' && r <= 'Z':
-			if lower {
-				b.WriteByte('_')
-			}
-			b.WriteRune(r)
-			lower = false
-		case r >= 'a' && r <= 'z':
-			b.WriteRune(r - 'a' + 'A')
-			lower = true
-		case r >= '0' && r <= '9':
-			b.WriteRune(r)
-			lower = true
-		default:
-			b.WriteByte('_')
-			lower = false
-		}
-	}
-	return b.String()
-}
-
-// splitList cuts at commas and drops blanks around and empty items.
-func splitList(text string) []string {
-	var out []string
-	for item := range strings.SplitSeq(text, ",") {
-		if item = strings.TrimSpace(item); item != "" {
-			out = append(out, item)
-		}
-	}
-	return out
 }

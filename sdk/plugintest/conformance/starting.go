@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
-	"github.com/rivergate/rivergate/sdk/settings"
+	"github.com/rivergate/rivergate/sdk/schema"
 )
 
 func checkHandshake(ctx context.Context, s *suite) error {
@@ -119,10 +119,10 @@ func (s *suite) describe(ctx context.Context, p *process) (protocol.Description,
 // checkSchema also makes the configuration of the rules that follow.
 func checkSchema(_ context.Context, s *suite) error {
 	const change = `give a JSON Schema such as {"type":"object","properties":{},"additionalProperties":false}`
-	if err := settings.CheckSchema(s.desc.ConfigSchema); err != nil {
+	if err := schema.Check(s.desc.ConfigSchema); err != nil {
 		return fail("a JSON Schema 2020-12", oneLine(err.Error()), change)
 	}
-	if len(settings.Validate(s.desc.ConfigSchema, "", json.RawMessage(`[]`))) == 0 {
+	if len(schema.Validate(s.desc.ConfigSchema, "", json.RawMessage(`[]`))) == 0 {
 		return fail("a schema of an object", "one that takes a list", change)
 	}
 	config, err := s.makeConfig()
@@ -228,7 +228,7 @@ func (s *suite) badConfigurations() []badConfiguration {
 		}
 		object[field] = value
 		config, err := json.Marshal(object)
-		if err != nil || len(settings.Validate(s.desc.ConfigSchema, "", config)) == 0 {
+		if err != nil || len(schema.Validate(s.desc.ConfigSchema, "", config)) == 0 {
 			return false
 		}
 		out = append(out, badConfiguration{what, field, config})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
+	"github.com/rivergate/rivergate/sdk/schema"
 	"github.com/rivergate/rivergate/sdk/settings"
 	"github.com/rivergate/rivergate/sdk/wire"
 )
@@ -198,7 +199,7 @@ func (s *suite) makeConfig() (json.RawMessage, error) {
 	for key, value := range s.opts.Settings {
 		env[prefix+strings.TrimPrefix(settings.Variable("", key), prefix)] = value
 	}
-	text, problems := settings.FromText(s.desc.ConfigSchema, prefix, env)
+	text, problems := schema.FromText(s.desc.ConfigSchema, prefix, env)
 	if len(problems) > 0 {
 		return nil, &Mistake{Reason: "the settings do not fit the plugin's schema", Problems: problems}
 	}
@@ -217,7 +218,7 @@ func (s *suite) makeConfig() (json.RawMessage, error) {
 	if err != nil {
 		return nil, &Mistake{Reason: "the configuration is no JSON: " + err.Error()}
 	}
-	if problems := settings.Validate(s.desc.ConfigSchema, prefix, config); len(problems) > 0 {
+	if problems := schema.Validate(s.desc.ConfigSchema, prefix, config); len(problems) > 0 {
 		return nil, &Mistake{Reason: "the settings do not fit the plugin's schema", Problems: problems}
 	}
 	return config, nil

@@ -1,35 +1,35 @@
-package settings
+package schema
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/rivergate/rivergate/sdk/internal/document"
+	"github.com/rivergate/rivergate/sdk/settings"
 )
 
 // checker holds a schema that was found to be one.
 type checker struct {
-	doc    *document
+	doc    *document.Document
 	schema *jsonschema.Schema
 }
 
-// finding is a Problem with what the package needs to know about it.
+// finding is a settings.Problem with what the package needs to know about it.
 type finding struct {
-	Problem
+	settings.Problem
 	property string
 	missing  bool
 }
 
-// CheckSchema says where a plugin's schema is not one.
-func CheckSchema(schema []byte) error {
+// Check says where a plugin's schema is not one.
+func Check(schema []byte) error {
 	_, err := compile(schema)
 	return err
 }
@@ -38,7 +38,7 @@ func CheckSchema(schema []byte) error {
 const location = "mem:///schema"
 
 func compile(schema []byte) (*checker, error) {
-	doc, err := parseDocument(schema)
+	doc, err := document.Parse(schema)
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +46,14 @@ func compile(schema []byte) (*checker, error) {
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
 	c.UseLoader(noLoader{})
-	if err := c.AddResource(location, doc.top); err != nil {
+	if err := c.AddResource(location, doc.Top); err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
 	}
 	compiled, err := c.Compile(location)
 	if err != nil {
 		return nil, schemaError(err)
 	}
-	if t := doc.types(doc.root); len(t) > 0 && !t["object"] {
+	if t := doc.Types(doc.Top); len(t) > 0 && !t["object"] {
 		return nil, errors.New("schema at /type: the configuration must be an object")
 	}
 	return &checker{doc: doc, schema: compiled}, nil
@@ -91,23 +91,28 @@ func pointer(path []string) string {
 
 // validate checks a configuration and names every problem by its variable.
 func (c *checker) validate(prefix string, config []byte) []finding {
-	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(config))
+	instance, err := document.ParseJSON(config)
 	if err != nil {
-		return []finding{{Problem: Problem{Reason: "the configuration is not JSON"}}}
+		return []finding{{Problem: settings.Problem{Reason: "the configuration is not JSON"}}}
 	}
-	if huge(instance) {
-		return []finding{{Problem: Problem{Reason: "the configuration holds a number that is out of range"}}}
+	if document.Huge(instance) {
+		return []finding{{Problem: settings.Problem{Reason: "the configuration holds a number that is out of range"}}}
 	}
 	var found []finding
 	if err := c.schema.Validate(instance); err != nil {
 		var validation *jsonschema.ValidationError
 		if !errors.As(err, &validation) {
-			return []finding{{Problem: Problem{Reason: "the configuration cannot be checked"}}}
+			return []finding{{Problem: settings.Problem{Reason: "the configuration cannot be checked"}}}
 		}
 		found = c.leaves(prefix, validation, found)
 	}
 	object, _ := instance.(map[string]any)
-	found = append(found, c.bounds(prefix, object)...)
+	for _, f := range c.bounds(prefix, object) {
+		// A text that is no duration at all is not one that is too short as well.
+		if !slices.ContainsFunc(found, func(o finding) bool { return o.property == f.property }) {
+			found = append(found, f)
+		}
+	}
 	return dedupe(found)
 }
 
@@ -117,8 +122,8 @@ func (c *checker) leaves(prefix string, e *jsonschema.ValidationError, found []f
 	case *kind.Required:
 		if len(e.InstanceLocation) == 0 {
 			for _, name := range k.Missing {
-				f := finding{Problem: Problem{Variable: Variable(prefix, name), Reason: "is required"}, property: name, missing: true}
-				if doc, ok := c.doc.lookup(c.doc.props[name], "description"); ok {
+				f := finding{Problem: settings.Problem{Variable: settings.Variable(prefix, name), Reason: "is required"}, property: name, missing: true}
+				if doc, ok := c.doc.Lookup(c.doc.Props[name], "description"); ok {
 					if text, ok := doc.(string); ok && text != "" {
 						f.Reason = "is required: " + text
 					}
@@ -137,9 +142,9 @@ func (c *checker) leaves(prefix string, e *jsonschema.ValidationError, found []f
 	case *kind.Not:
 		if len(e.InstanceLocation) == 1 {
 			name := e.InstanceLocation[0]
-			gone, _ := c.doc.lookup(c.doc.props[name], "deprecated")
-			if text, _ := c.doc.lookup(c.doc.props[name], "description"); gone == true && text != nil {
-				return append(found, finding{Problem: Problem{Variable: Variable(prefix, name), Reason: fmt.Sprintf("is refused: %s", text)}, property: name})
+			gone, _ := c.doc.Lookup(c.doc.Props[name], "deprecated")
+			if text, _ := c.doc.Lookup(c.doc.Props[name], "description"); gone == true && text != nil {
+				return append(found, finding{Problem: settings.Problem{Variable: settings.Variable(prefix, name), Reason: fmt.Sprintf("is refused: %s", text)}, property: name})
 			}
 		}
 	case *kind.AnyOf, *kind.OneOf:
@@ -157,33 +162,33 @@ func (c *checker) leaves(prefix string, e *jsonschema.ValidationError, found []f
 }
 
 func (c *checker) unknown(prefix, name string) finding {
-	known := make([]string, len(c.doc.names))
-	for i, n := range c.doc.names {
-		known[i] = Variable(prefix, n)
+	known := make([]string, len(c.doc.Names))
+	for i, n := range c.doc.Names {
+		known[i] = settings.Variable(prefix, n)
 	}
-	variable := Variable(prefix, name)
+	variable := settings.Variable(prefix, name)
 	return finding{
-		Problem:  Problem{Variable: variable, Reason: "is not a known setting", Nearest: nearestVariable(variable, prefix, known)},
+		Problem:  settings.Problem{Variable: variable, Reason: "is not a known setting", Nearest: nearestVariable(variable, prefix, known)},
 		property: name,
 	}
 }
 
 func (c *checker) finding(prefix string, e *jsonschema.ValidationError) finding {
 	if len(e.InstanceLocation) == 0 {
-		return finding{Problem: Problem{Reason: reasonOf(e, false)}} // the value is the whole configuration
+		return finding{Problem: settings.Problem{Reason: reasonOf(e, false)}} // the value is the whole configuration
 	}
 	name := e.InstanceLocation[0]
-	schema := c.doc.props[name]
-	secret := c.doc.secret(schema)
+	schema := c.doc.Props[name]
+	secret := c.doc.Secret(schema)
 	reason := reasonOf(e, !secret)
 	if len(e.InstanceLocation) == 1 {
-		if unit := c.doc.unit(schema); unit != "" {
+		if unit := c.doc.Unit(schema); unit != "" {
 			reason = unitReason(unit, e, !secret)
 		}
 	} else {
 		reason = "at " + strings.Join(e.InstanceLocation[1:], ".") + " " + reason
 	}
-	return finding{Problem: Problem{Variable: Variable(prefix, name), Reason: reason}, property: name}
+	return finding{Problem: settings.Problem{Variable: settings.Variable(prefix, name), Reason: reason}, property: name}
 }
 
 func (c *checker) either(prefix string, e *jsonschema.ValidationError) finding {
@@ -210,66 +215,54 @@ func (c *checker) either(prefix string, e *jsonschema.ValidationError) finding {
 func (c *checker) bounds(prefix string, object map[string]any) []finding {
 	var found []finding
 	for _, name := range slices.Sorted(maps.Keys(object)) {
-		schema := c.doc.props[name]
-		unit := c.doc.unit(schema)
+		schema := c.doc.Props[name]
+		unit := c.doc.Unit(schema)
 		text, ok := object[name].(string)
 		if unit == "" || !ok {
 			continue
 		}
-		value, err := parseUnit(unit, text)
+		value, err := document.ParseUnit(unit, text)
 		if err != nil {
 			reason := err.Error()
-			if c.doc.secret(schema) {
+			if c.doc.Secret(schema) {
 				reason = "is not a " + unit
 			}
-			found = append(found, finding{Problem: Problem{Variable: Variable(prefix, name), Reason: reason}, property: name})
+			found = append(found, finding{Problem: settings.Problem{Variable: settings.Variable(prefix, name), Reason: reason}, property: name})
 			continue
 		}
 		for _, b := range []struct {
 			keyword, words string
 			broken         func(bound int64) bool
 		}{
-			{keyMinimum, "is less than", func(bound int64) bool { return value < bound }},
-			{keyMaximum, "is more than", func(bound int64) bool { return value > bound }},
+			{document.KeyMinimum, "is less than", func(bound int64) bool { return value < bound }},
+			{document.KeyMaximum, "is more than", func(bound int64) bool { return value > bound }},
 		} {
-			v, _ := c.doc.lookup(schema, b.keyword)
+			v, _ := c.doc.Lookup(schema, b.keyword)
 			limit, ok := v.(string)
 			if !ok {
 				continue
 			}
-			if bound, err := parseUnit(unit, limit); err == nil && b.broken(bound) {
+			if bound, err := document.ParseUnit(unit, limit); err == nil && b.broken(bound) {
 				reason := fmt.Sprintf("%s %s", b.words, limit)
-				if !c.doc.secret(schema) {
-					reason = quote(text) + " " + reason
+				if !c.doc.Secret(schema) {
+					reason = document.Quote(text) + " " + reason
 				}
-				found = append(found, finding{Problem: Problem{Variable: Variable(prefix, name), Reason: reason}, property: name})
+				found = append(found, finding{Problem: settings.Problem{Variable: settings.Variable(prefix, name), Reason: reason}, property: name})
 			}
 		}
 	}
 	return found
 }
 
-func parseUnit(unit, text string) (int64, error) {
-	if unit == unitBytes {
-		n, err := ParseBytes(text)
-		return int64(n), err
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return 0, fmt.Errorf("%s is not a duration such as 500ms, 30s or 1m30s", quote(text))
-	}
-	return int64(d), nil
-}
-
 func unitReason(unit string, e *jsonschema.ValidationError, show bool) string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Pattern:
-		what := "is not a duration such as 500ms, 30s or 1m30s"
-		if unit == unitBytes {
-			what = "is not a size such as 4096, 64KiB or 16MiB"
+		what := document.NoDuration
+		if unit == document.UnitBytes {
+			what = document.NoBytes
 		}
 		if show {
-			return quote(k.Got) + " " + what
+			return document.Quote(k.Got) + " " + what
 		}
 		return what
 	}
@@ -293,7 +286,7 @@ func reasonOf(e *jsonschema.ValidationError, show bool) string {
 		if len(types) == 1 && types["null"] {
 			return "is not null"
 		}
-		return "is not " + describeTypes(types)
+		return "is not " + document.DescribeTypes(types)
 	case *kind.Enum:
 		return value(quoteAny(k.Got)) + "is none of " + joinAny(k.Want)
 	case *kind.Const:
@@ -301,17 +294,17 @@ func reasonOf(e *jsonschema.ValidationError, show bool) string {
 	case *kind.Format:
 		return value(quoteAny(k.Got)) + "is not a valid " + k.Want
 	case *kind.Pattern:
-		return value(quote(k.Got)) + "does not match " + k.Want
+		return value(document.Quote(k.Got)) + "does not match " + k.Want
 	case *kind.Minimum:
-		return value(rat(k.Got)) + "is less than " + rat(k.Want)
+		return value(document.FormatNumber(k.Got)) + "is less than " + document.FormatNumber(k.Want)
 	case *kind.Maximum:
-		return value(rat(k.Got)) + "is more than " + rat(k.Want)
+		return value(document.FormatNumber(k.Got)) + "is more than " + document.FormatNumber(k.Want)
 	case *kind.ExclusiveMinimum:
-		return value(rat(k.Got)) + "is not more than " + rat(k.Want)
+		return value(document.FormatNumber(k.Got)) + "is not more than " + document.FormatNumber(k.Want)
 	case *kind.ExclusiveMaximum:
-		return value(rat(k.Got)) + "is not less than " + rat(k.Want)
+		return value(document.FormatNumber(k.Got)) + "is not less than " + document.FormatNumber(k.Want)
 	case *kind.MultipleOf:
-		return value(rat(k.Got)) + "is not a multiple of " + rat(k.Want)
+		return value(document.FormatNumber(k.Got)) + "is not a multiple of " + document.FormatNumber(k.Want)
 	case *kind.MinLength:
 		return fmt.Sprintf("is shorter than %d characters", k.Want)
 	case *kind.MaxLength:
@@ -340,25 +333,9 @@ func reasonOf(e *jsonschema.ValidationError, show bool) string {
 	}
 }
 
-func rat(r *big.Rat) string {
-	if r.IsInt() {
-		return r.Num().String()
-	}
-	f, _ := r.Float64()
-	return fmt.Sprint(f)
-}
-
-// quote prints a value for a person, short.
-func quote(s string) string {
-	if runes := []rune(s); len(runes) > 80 {
-		s = string(runes[:80]) + "…"
-	}
-	return fmt.Sprintf("%q", s)
-}
-
 func quoteAny(v any) string {
 	if s, ok := v.(string); ok {
-		return quote(s)
+		return document.Quote(s)
 	}
 	text, err := json.Marshal(v)
 	if err != nil {

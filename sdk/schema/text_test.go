@@ -1,12 +1,13 @@
-package settings
+package schema
 
 import (
 	"encoding/json"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rivergate/rivergate/sdk/internal/document"
+	"github.com/rivergate/rivergate/sdk/settings"
 )
 
 // pydantic is the schema that a plugin of another language may bring: references, unions with null, camel case.
@@ -54,7 +55,7 @@ func TestSchemaErrorsNameTheVariableInPlainWords(t *testing.T) {
 		"P_MODE": "slow", "P_MAX_RETRIES": "-1", "P_API_KEY": "hunter2", "P_PIN": "s3cretpin", "P_PORTS": "80,99999", "P_WEIGHTS": "a=x", "P_LABELS": "a",
 		"P_RATIO": "half", "P_FLAG": "perhaps", "P_NESTED": `{"b":1}`, "P_LEVEL": "9", "P_ENDPIONT": "x", "P_BATCH_ROW": "5",
 	}, Leave("P_BATCH_ROWS"))
-	require.Equal(t, []Problem{
+	require.Equal(t, []settings.Problem{
 		{Variable: "P_API_KEY", Reason: "is shorter than 8 characters"},
 		{Variable: "P_BATCH_ROW", Reason: "is not a known setting", Nearest: "P_BATCH_ROWS"},
 		{Variable: "P_ENDPIONT", Reason: "is not a known setting", Nearest: "P_ENDPOINT"},
@@ -94,7 +95,7 @@ func TestASecretInsideAValueIsNotPrintedEither(t *testing.T) {
 	_, problems := Read(schema, "P_", map[string]string{
 		"P_LOGIN": `{"user":"me","pin":"s3cret"}`, "P_PINS": "s3cret,1234", "P_MAP": "a=s3cret", "P_TREE": `{"left":{"size":"wide"}}`,
 	})
-	require.Equal(t, []Problem{
+	require.Equal(t, []settings.Problem{
 		{Variable: "P_LOGIN", Reason: "at pin does not match ^[0-9]{4}$"},
 		{Variable: "P_MAP", Reason: "item 1 is not a whole number"},
 		{Variable: "P_PINS", Reason: "at 0 does not match ^[0-9]{4}$"},
@@ -103,15 +104,6 @@ func TestASecretInsideAValueIsNotPrintedEither(t *testing.T) {
 	_, problems = Read([]byte(`{"type":"object","properties":{"pin":{"writeOnly":true}},"const":{"pin":"1"}}`), "P_", map[string]string{"P_PIN": "s3cret"})
 	require.Len(t, problems, 1)
 	require.NotContains(t, problems[0].Reason, "s3cret")
-}
-
-func TestLeftVariablesAreNoProblem(t *testing.T) {
-	env := map[string]string{"P_URL": "https://x.example", "P_ENABLED": "true", "P_OTHER": "1"}
-	var a acme
-	require.Len(t, Decode("P_", env, &a), 2)
-	require.Len(t, Decode("P_", env, &a, Leave("P_ENABLED")), 1)
-	require.Empty(t, Decode("P_", env, &a, LeaveUnknown()))
-	require.Equal(t, "https://x.example", a.URL)
 }
 
 func TestAnInvalidSchemaSaysWhere(t *testing.T) {
@@ -129,43 +121,19 @@ func TestAnInvalidSchemaSaysWhere(t *testing.T) {
 		`{"$schema":"https://example.com/mine","type":"object","properties":{}}`:     "example.com",
 		`{"type":"object","properties":{"a":{"$ref":"https://example.com/x.json"}}}`: "only references within",
 	} {
-		err := CheckSchema([]byte(schema))
+		err := Check([]byte(schema))
 		require.ErrorContains(t, err, says, schema)
 		require.NotContains(t, err.Error(), location, schema)
-		for _, problems := range [][]Problem{Validate([]byte(schema), "P_", []byte(`{}`)), second(Read([]byte(schema), "P_", nil))} {
+		for _, problems := range [][]settings.Problem{Validate([]byte(schema), "P_", []byte(`{}`)), second(Read([]byte(schema), "P_", nil))} {
 			require.Len(t, problems, 1)
 			require.Empty(t, problems[0].Variable)
 		}
 	}
-	require.NoError(t, CheckSchema([]byte(pydantic)))
-	require.NoError(t, CheckSchema([]byte(`{}`)), "a plugin without settings")
+	require.NoError(t, Check([]byte(pydantic)))
+	require.NoError(t, Check([]byte(`{}`)), "a plugin without settings")
 }
 
 func second[A, B any](_ A, b B) B { return b }
-
-func TestDecodeJSONChecksAgainAndSpeaksOfProperties(t *testing.T) {
-	var a acme
-	require.Empty(t, DecodeJSON([]byte(`{"url":"https://x.example","workers":1e1,"buffer":2048,"flush_interval":"1h","headers":{"a":"b"}}`), &a))
-	require.Equal(t, 10, a.Workers)
-	require.Equal(t, Bytes(2048), a.Buffer)
-	require.Equal(t, time.Hour, a.Interval)
-	require.Equal(t, []Problem{
-		{Variable: "buffer", Reason: "-1 is less than 0"},
-		{Variable: "flush_interval", Reason: `"2h" is more than 1h`},
-		{Variable: "url", Reason: "is required: Where rows go."},
-		{Variable: "urls", Reason: "is not a known setting", Nearest: "url"},
-		{Variable: "workers", Reason: "is not a whole number"},
-	}, DecodeJSON([]byte(`{"urls":"x","buffer":-1,"flush_interval":"2h","workers":"4"}`), &a))
-	require.Len(t, DecodeJSON([]byte(`nonsense`), &a), 1)
-	require.Len(t, DecodeJSON([]byte(`[]`), &a), 1)
-	require.NotEmpty(t, DecodeJSON([]byte(`null`), &a))
-	require.Len(t, DecodeJSON([]byte(`{"url":"https://x.example","workers":1e300}`), &a), 1)
-
-	b := acme{Tables: []string{"stale"}, Headers: map[string]string{"stale": "1"}}
-	require.Empty(t, DecodeJSON([]byte(`{"url":"https://x.example","headers":{"new":"1"}}`), &b))
-	require.Nil(t, b.Tables, "a value that is filled again keeps nothing")
-	require.Equal(t, map[string]string{"new": "1"}, b.Headers)
-}
 
 func TestAnAbsurdNumberIsRefusedAtOnce(t *testing.T) {
 	for _, number := range []string{"1e999999999", "-1e999999999", "1e-999999999", "0e999999999"} {
@@ -187,12 +155,12 @@ func FuzzFromText(f *testing.F) {
 		f.Add("LOOP", seed)
 	}
 	schema := []byte(pydantic)
-	doc, err := parseDocument(schema)
+	doc, err := document.Parse(schema)
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, suffix, text string) {
 		env := map[string]string{"P_" + suffix: text}
-		for _, name := range doc.names {
-			env[Variable("P_", name)] = text
+		for _, name := range doc.Names {
+			env[settings.Variable("P_", name)] = text
 		}
 		config, _ := FromText(schema, "P_", env)
 		require.True(t, json.Valid(config), "%q", config)
@@ -202,43 +170,7 @@ func FuzzFromText(f *testing.F) {
 	})
 }
 
-func FuzzDecodeEnv(f *testing.F) {
-	for _, seed := range []string{"", "1", "17", "1e3", "5s", "-5s", "1h1h", "16MiB", "99999999TiB", "a,b", "a=b", "[\"x\"]", "tok_1", "\x00", "9223372036854775808", "2562048h"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		env := map[string]string{"P_URL": "https://x.example"}
-		for _, suffix := range []string{"TOKEN", "MODE", "GZIP", "WORKERS", "RATIO", "FLUSH_INTERVAL", "BUFFER", "TABLES", "HEADERS"} {
-			env["P_"+suffix] = text
-		}
-		var a acme
-		problems := Decode("P_", env, &a)
-		for _, p := range problems {
-			require.True(t, strings.HasPrefix(p.Variable, "P_"), "%+v", p)
-			require.NotEmpty(t, p.Reason)
-		}
-		// Each alone, so that the good ones are decoded and hold what the tags promise.
-		for suffix := range env {
-			var a acme
-			if len(Decode("P_", map[string]string{"P_URL": "https://x.example", suffix: env[suffix]}, &a)) > 0 {
-				continue
-			}
-			require.GreaterOrEqual(t, a.Workers, 1)
-			require.LessOrEqual(t, a.Workers, 16)
-			require.GreaterOrEqual(t, a.Interval, 100*time.Millisecond)
-			require.LessOrEqual(t, a.Interval, time.Hour)
-			require.LessOrEqual(t, a.Buffer, Bytes(1<<30))
-			require.LessOrEqual(t, a.Ratio, 1.0)
-		}
-	})
-}
-
-func BenchmarkDecode(b *testing.B) {
-	env := map[string]string{"P_URL": "https://x.example", "P_WORKERS": "3"}
-	for b.Loop() {
-		var a acme
-		if problems := Decode("P_", env, &a); problems != nil {
-			b.Fatal(problems)
-		}
-	}
+func TestTheNearestVariableIsFoundByWhatFollowsThePrefix(t *testing.T) {
+	require.Equal(t, "P_URL", nearestVariable("P_URLS", "P_", []string{"P_URL"}))
+	require.Empty(t, nearestVariable("PLUGIN_POSTGRES_HOST", "PLUGIN_POSTGRES_", []string{"PLUGIN_POSTGRES_DSN"}))
 }
