@@ -14,8 +14,8 @@ import (
 )
 
 // check holds a configuration against the rules that the schema of s states, with the words of schema.Validate; Variable is
-// the property. It is a check of our own because a validator of all of JSON Schema costs each start of each plugin 6 ms;
-// package schema's fuzz test holds the two against each other.
+// the property. It is a check of our own because a validator of all of JSON Schema costs each start of each plugin 6 ms; a
+// fuzz test holds the two against each other.
 func (s *spec) check(config []byte) []Problem {
 	value, err := document.ParseJSON(config)
 	if err != nil {
