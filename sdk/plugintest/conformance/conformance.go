@@ -42,6 +42,8 @@ type Options struct {
 	// Starting and Done are called before and after each rule that runs, for progress; nil: nobody listens.
 	Starting func(Rule)
 	Done     func(Result)
+
+	large int64 // bytes of the rule of that name; 0: largeSize
 }
 
 // Mistake is something wrong with the options: nothing can be said about the plugin. Problems are settings that do not

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -23,7 +24,7 @@ func checkKilled(ctx context.Context, s *suite) error {
 		for _, key := range []string{"there", "fresh"} {
 			for _, at := range []int{0, 1000, 4 << 20, 20 << 20} {
 				when := fmt.Sprintf("kill -9 after %d bytes of a Put", at)
-				body := &breaking{from: bytes.NewReader(data(2, at)), err: io.EOF, hook: st.p.kill}
+				body := &breaking{from: noise(2, at), err: io.EOF, hook: st.p.kill}
 				if _, err := st.put(ctx, protocol.Put{Key: key, Size: -1}, body); err == nil || !wire.IsGone(err) {
 					return during(st.unlike("a Put that fails with its process", "Put", err, "acknowledge nothing before the body has ended"), "%s", when)
 				}
@@ -87,7 +88,8 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func checkLarge(ctx context.Context, s *suite) error {
 	return s.onStore(ctx, "large", func(st *store) error {
-		if most := st.abilities.MaxObject; most > 0 && most < largeSize {
+		large := cmp.Or(s.opts.large, largeSize)
+		if most := st.abilities.MaxObject; most > 0 && most < large {
 			return skipf("it takes objects of %d bytes at most", most)
 		}
 		const change = "pass bytes on as they come, in buffers of a bounded size"
@@ -99,28 +101,28 @@ func checkLarge(ctx context.Context, s *suite) error {
 			return err
 		}
 		before := st.p.memory("VmRSS")
-		for _, size := range []int64{largeSize, -1} {
-			source := newEndless(largeSize)
+		for _, size := range []int64{large, -1} {
+			source := newEndless(large)
 			// Not bounded by the time for one answer: bytes move all the while.
 			_, err := st.p.client.Put(ctx, instance, protocol.Put{Key: st.prefix + "large", Size: size}, source)
 			if err != nil {
-				return st.p.failed(fmt.Sprintf("Put of %d MiB", largeSize>>20), err, change)
+				return st.p.failed(fmt.Sprintf("Put of %d MiB", large>>20), err, change)
 			}
 			_, content, err := st.open(ctx, "large", protocol.Whole())
 			if err != nil {
-				return st.p.failed(fmt.Sprintf("Get of %d MiB", largeSize>>20), err, change)
+				return st.p.failed(fmt.Sprintf("Get of %d MiB", large>>20), err, change)
 			}
 			sum := sha256.New()
 			n, err := io.Copy(sum, content)
 			if err := errors.Join(err, content.Close()); err != nil {
-				return st.p.failed(fmt.Sprintf("Get of %d MiB", largeSize>>20), err, change)
+				return st.p.failed(fmt.Sprintf("Get of %d MiB", large>>20), err, change)
 			}
-			if n != largeSize || !bytes.Equal(sum.Sum(nil), source.sum.Sum(nil)) {
+			if n != large || !bytes.Equal(sum.Sum(nil), source.sum.Sum(nil)) {
 				return fail("the bytes that were put", fmt.Sprintf("%d bytes, or others", n), change)
 			}
 		}
 		if peak := st.p.memory("VmHWM"); before > 0 && peak > 0 {
-			s.note = fmt.Sprintf("%d MiB twice in and out; resident memory %d MiB before, %d MiB at most", largeSize>>20, before>>20, peak>>20)
+			s.note = fmt.Sprintf("%d MiB twice in and out; resident memory %d MiB before, %d MiB at most", large>>20, before>>20, peak>>20)
 			if peak-before > growthMax {
 				return fail(fmt.Sprintf("at most %d MiB more resident memory than before", growthMax>>20), fmt.Sprintf("%d MiB more", (peak-before)>>20), change)
 			}

@@ -34,10 +34,14 @@ func TestEachMisbehavingStorageFailsExactlyTheRuleThatItBreaks(t *testing.T) {
 	var running errgroup.Group
 	running.SetLimit(2)
 	for i, l := range lies {
+		opts := Options{
+			Path: binary, Config: map[string]any{"path": filepath.Join(t.TempDir(), "objects")}, Env: []string{"LIE=" + l.lie}, Timeout: time.Minute,
+		}
+		if l.lie != "" && l.breaks != "large" {
+			opts.large = 24 << 20 // enough for what is no matter of memory
+		}
 		running.Go(func() (err error) {
-			reports[i], err = Run(t.Context(), Options{
-				Path: binary, Config: map[string]any{"path": filepath.Join(t.TempDir(), "objects")}, Env: []string{"LIE=" + l.lie}, Timeout: time.Minute,
-			})
+			reports[i], err = Run(t.Context(), opts)
 			return err
 		})
 	}

@@ -77,22 +77,22 @@ func checkRanges(ctx context.Context, s *suite) error {
 			}
 			for _, files := range []bool{false, true} { // sent, and where the plugin offers it, read by the host itself
 				wire.TakeFiles(st.p.client, files)
-				got, err := st.get(ctx, "object", part)
+				unlike, err := st.compare(ctx, "object", part, content[part.From:to])
 				if err != nil {
 					return st.p.failed(fmt.Sprintf("Get of %d bytes from %d of %d", part.Length, part.From, end), err, change)
 				}
-				if want := content[part.From:to]; !bytes.Equal(got, want) {
-					return fail(fmt.Sprintf("bytes %d to %d", part.From, to), differ(got, want), change)
+				if unlike != "" {
+					return fail(fmt.Sprintf("bytes %d to %d", part.From, to), unlike, change)
 				}
 			}
 		}
 		for _, pair := range [][2]int64{{end, -1}, {end, 1}, {end + 1, 1}, {1 << 50, -1}} {
 			part := protocol.Range{From: pair[0], Length: pair[1]}
-			if _, err := st.get(ctx, "object", part); !errors.Is(err, protocol.ErrRange) {
+			if _, err := st.get(ctx, "object", part, nil); !errors.Is(err, protocol.ErrRange) {
 				return st.unlike(fmt.Sprintf("ErrRange for what begins at byte %d of %d", part.From, end), "Get", err, change)
 			}
 		}
-		if got, err := st.get(ctx, "empty", protocol.Whole()); err != nil || len(got) > 0 {
+		if got, err := st.get(ctx, "empty", protocol.Whole(), nil); err != nil || len(got) > 0 {
 			return st.unlike("no byte of an empty object", "Get", err, "an empty object has a whole too")
 		}
 		return nil
@@ -250,14 +250,15 @@ func checkOverwrite(ctx context.Context, s *suite) error {
 		stop, readers := make(chan struct{}), make(chan error, 1)
 		go func() {
 			readers <- errors.Join(together(3, func(int) error {
+				var got []byte
 				for {
 					select {
 					case <-stop:
 						return nil
 					default:
 					}
-					got, err := st.get(ctx, "key", protocol.Whole())
-					if err != nil {
+					var err error
+					if got, err = st.get(ctx, "key", protocol.Whole(), got); err != nil {
 						return st.p.failed("Get while others put", err, change)
 					}
 					if len(got) != size || bytes.Count(got, got[:1]) != size {
@@ -280,7 +281,7 @@ func checkOverwrite(ctx context.Context, s *suite) error {
 				return err
 			}
 		}
-		got, err := st.get(ctx, "key", protocol.Whole())
+		got, err := st.get(ctx, "key", protocol.Whole(), nil)
 		if err != nil || len(got) != size || got[0] == 0 {
 			return st.unlike("the last version", "Get", err, change)
 		}
@@ -304,7 +305,7 @@ func checkBody(ctx context.Context, s *suite) error {
 						}
 					}
 					when := fmt.Sprintf("a body that fails after %d bytes", at)
-					if _, err := st.put(ctx, put, &breaking{from: bytes.NewReader(data(2, at)), err: errBreak}); !errors.Is(err, errBreak) {
+					if _, err := st.put(ctx, put, &breaking{from: noise(2, at), err: errBreak}); !errors.Is(err, errBreak) {
 						return during(st.unlike("the error of the body", "Put", err, "take no end of a stream for the end of a body"), "%s", when)
 					}
 					if err := st.unharmed(ctx, key, former, when); err != nil {
@@ -342,7 +343,7 @@ func checkCancel(ctx context.Context, s *suite) error {
 		}
 		for _, key := range []string{"there", "fresh"} {
 			cancelled, cancel := context.WithCancel(ctx)
-			_, err := st.put(cancelled, protocol.Put{Key: key, Size: -1}, &breaking{from: bytes.NewReader(data(2, 3<<20)), err: context.Canceled, hook: cancel})
+			_, err := st.put(cancelled, protocol.Put{Key: key, Size: -1}, &breaking{from: noise(2, 3<<20), err: context.Canceled, hook: cancel})
 			cancel()
 			if !errors.Is(err, context.Canceled) {
 				return st.unlike("the cancel of the caller", "Put", err, "end with the context")
