@@ -237,6 +237,7 @@ func (s *soak) settled(within time.Duration, like func(footprint) bool) (now foo
 }
 
 func TestTenPluginsInTroubleForLongLoseNothingAndLeakNothing(t *testing.T) {
+	t.Parallel()
 	lasts := soakTime(t)
 	s := newSoak(t)
 	seed := uint64(time.Now().UnixNano())
