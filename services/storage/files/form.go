@@ -66,7 +66,7 @@ func readForm(c *fiber.Ctx) (*form, error) {
 
 // formFrom reads a form of size bytes; -1: not known.
 func formFrom(body io.Reader, size int64, boundary string) *form {
-	f := &form{feed: newFeed(body), size: size, boundary: boundary, fields: map[string]string{}}
+	f := &form{feed: newFeed(body, size), size: size, boundary: boundary, fields: map[string]string{}}
 	f.reader = multipart.NewReader(f.feed, boundary)
 	return f
 }
@@ -127,7 +127,14 @@ type feed struct {
 // bodyBuffer is how much of a body is read at once.
 const bodyBuffer = 256 << 10
 
-func newFeed(body io.Reader) *feed { return &feed{from: bufio.NewReaderSize(body, bodyBuffer)} }
+// newFeed reads a form of size bytes; -1: not known.
+func newFeed(body io.Reader, size int64) *feed {
+	buffer := int64(bodyBuffer)
+	if size >= 0 {
+		buffer = min(buffer, size) // a small form needs no more, and the collector has less to do
+	}
+	return &feed{from: bufio.NewReaderSize(body, int(buffer))}
+}
 
 func (f *feed) Read(p []byte) (int, error) {
 	if f.file {
