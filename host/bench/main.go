@@ -4,7 +4,6 @@
 //	go run ./host/bench                                  all figures, as a table
 //	go run ./host/bench --only single,through --quick    some of them, short
 //	go run ./host/bench --write deploy/BENCHMARKS.md     also write the report and its plots
-//	go run ./host/bench --touch-memory                   on a virtual machine that has just started
 //
 // The host, the load generator, the no-op server and the plugins are processes of their own and share the machine's cores.
 // Each figure is measured several times in turn with its floor; odd and even runs are compared with each other, which
@@ -97,7 +96,6 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	only := flags.String("only", "", "figures to measure, comma separated: "+strings.Join(names(), ", "))
 	quick := flags.Bool("quick", false, "short runs and a small backlog: tells whether it works, not how fast")
 	write := flags.String("write", "", "write the report to this Markdown file, and the plots beside it")
-	touch := flags.Bool("touch-memory", false, "first use all free memory once: on a virtual machine that has just started, the first use is slow")
 	scratch := flags.String("dir", "", "where data is kept during the run; must be on a real disk (default: the temporary folder)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -128,13 +126,6 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	if b.report, err = newReport(ctx, b.dir, *quick); err != nil {
 		return err
-	}
-	if *touch {
-		gib, took, err := touchMemory(ctx)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "touched %d GiB of memory in %.1f s\n", gib, took.Seconds())
 	}
 	for _, f := range figures {
 		if !slices.Contains(wanted, f.name) {

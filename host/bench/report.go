@@ -246,8 +246,6 @@ const method = `
   the pusher does. Then server and sums take all cores of two, and the pusher needs some of them for the journal and its spool.
 - Noise: each figure is measured several times; the medians of odd and even runs, which measure the same, differ by that
   much. A smaller difference between two versions says nothing. "from – to" is the range of all runs.
-- On a virtual machine that has just started, memory is slow the first time that it is used (4 s per GiB were measured), which
-  everything that moves bytes pays for: give ` + "`--touch-memory`" + ` there.
 - A killed plugin: from kill -9 until the next process has counted a row, a fresh host each time, polled each millisecond.
 - The boundary: the same batches, window 8, once to the null pusher in its own process (plugin host, unix socket, gRPC, SDK) and
   once straight into the SDK's server in the measuring process; the overhead is the difference per row.
