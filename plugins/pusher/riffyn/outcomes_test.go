@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 	"github.com/rivergate/rivergate/sdk/plugintest"
 	"github.com/rivergate/rivergate/sdk/protocol"
+	declared "github.com/rivergate/rivergate/sdk/schema"
 	"github.com/rivergate/rivergate/sdk/settings"
 )
 
@@ -335,15 +337,17 @@ func TestConfigurationErrorsNameTheVariable(t *testing.T) {
 
 // What the schema says is said before anything starts, by rivergate check.
 func TestTheSchemaNamesWhatIsWrong(t *testing.T) {
+	text, err := settings.Schema(Riffyn{})
+	require.NoError(t, err)
 	for config, want := range map[string][2]string{
-		`{}`: {"api_key", "is required"},
-		`{"api_key":"k","header":"authorization"}`:           {"header", "is none of"},
-		`{"api_key":"k","url":"ftp://host/v1"}`:              {"url", "does not match ^https?://"},
-		`{"api_key":"k","control_tower_url":"http://tower"}`: {"control_tower_url", "move the address to RIVERGATE_CONTROL_TOWER_URL and unset this one"},
+		`{}`: {"API_KEY", "is required"},
+		`{"api_key":"k","header":"authorization"}`:           {"HEADER", "is none of"},
+		`{"api_key":"k","url":"ftp://host/v1"}`:              {"URL", "does not match ^https?://"},
+		`{"api_key":"k","control_tower_url":"http://tower"}`: {"CONTROL_TOWER_URL", "move the address to RIVERGATE_CONTROL_TOWER_URL and unset this one"},
 	} {
-		problems := settings.DecodeJSON([]byte(config), new(Riffyn))
+		problems := declared.Validate(text, "PLUGIN_RIFFYN_", json.RawMessage(config))
 		require.Len(t, problems, 1, config)
-		require.Equal(t, want[0], problems[0].Variable)
+		require.Equal(t, "PLUGIN_RIFFYN_"+want[0], problems[0].Variable)
 		require.Contains(t, problems[0].Reason, want[1])
 	}
 }
