@@ -27,7 +27,7 @@ func (s *Service) counted(next fiber.Handler) fiber.Handler {
 			s.metrics.done(api.AsError(err).Status, start, false)
 			return err
 		}
-		s.metrics.done(c.Response().StatusCode(), start, c.Context().QueryArgs().Has("wait"))
+		s.metrics.done(c.Response().StatusCode(), start, c.Request().URI().QueryArgs().Has("wait"))
 		return nil
 	}
 }
@@ -237,7 +237,7 @@ const maxWait = 5 * time.Minute
 
 // readWait reads ?wait=: a duration (5s, 500ms) or whole seconds; 0 when it is absent.
 func readWait(c *fiber.Ctx) (time.Duration, error) {
-	args := c.Context().QueryArgs()
+	args := c.Request().URI().QueryArgs()
 	if args.Len() == 0 || !args.Has("wait") {
 		return 0, nil
 	}

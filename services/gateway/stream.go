@@ -28,7 +28,7 @@ func (s *Service) stream(c *fiber.Ctx, contentType string, write func(ctx contex
 	c.Response().Header.Set(fiber.HeaderCacheControl, "no-store")
 	c.Response().Header.Set("X-Accel-Buffering", "no")
 	s.streams.Add(1)
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+	c.Response().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer s.streams.Done()
 		ctx, cancel := context.WithCancel(s.stop)
 		defer cancel()

@@ -124,6 +124,7 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 		if s.Keys, err = seal.Open(ctx, o.DB, o.Master, seal.Options{Dir: o.MasterDir, Log: o.Log.Named("seal")}); err != nil {
 			return err
 		}
+		s.closers = append(s.closers, s.Keys.Close)
 	}
 	key, err := signingKey(ctx, o.DB)
 	if err != nil {

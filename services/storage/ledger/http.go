@@ -127,7 +127,7 @@ func (l *Ledger) listOrgs(c *fiber.Ctx) error {
 			return api.BadRequest("cursor", "cursor must be the next_cursor of an earlier answer")
 		}
 	}
-	orgs, err := l.Orgs(c.Context(), after, cursor.Limit+1)
+	orgs, err := l.Orgs(l.life, after, cursor.Limit+1)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (l *Ledger) showOrg(c *fiber.Ctx) error {
 }
 
 func (l *Ledger) answerOrg(c *fiber.Ctx, org uint64, message string) error {
-	u, err := l.Usage(c.Context(), org)
+	u, err := l.Usage(l.life, org)
 	if err != nil {
 		return err
 	}
@@ -177,11 +177,11 @@ func (l *Ledger) limitOrg(c *fiber.Ctx) error {
 		return err
 	}
 	if body.LimitBytes == nil {
-		err = l.ClearLimit(c.Context(), org)
+		err = l.ClearLimit(l.life, org)
 	} else if *body.LimitBytes < Unlimited || *body.LimitBytes > maxBytes {
 		return api.Unprocessable("limit_bytes", "limit_bytes must be from 0 to %d; -1: no limit; null: the default of the host", int64(maxBytes))
 	} else {
-		err = l.SetLimit(c.Context(), org, *body.LimitBytes)
+		err = l.SetLimit(l.life, org, *body.LimitBytes)
 	}
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (l *Ledger) reconcile(objects Objects) fiber.Handler {
 		if err := api.ReadJSON(c, maxBody, &body); err != nil {
 			return err
 		}
-		report, err := l.Reconcile(c.Context(), objects, ReconcileOptions{Prefix: "organizations/", Fix: body.Fix})
+		report, err := l.Reconcile(l.life, objects, ReconcileOptions{Prefix: "organizations/", Fix: body.Fix})
 		if err != nil {
 			return err
 		}

@@ -170,7 +170,8 @@ type Ledger struct {
 	owner        string // of the holds of this process
 
 	metrics *metrics
-	stop    context.CancelFunc // ends the keeper
+	life    context.Context // until Close; of the keeper and of requests
+	end     context.CancelFunc
 	keeper  sync.WaitGroup
 
 	mu      sync.Mutex
@@ -212,15 +213,14 @@ func Open(ctx context.Context, db *database.DB, o Options) (*Ledger, error) {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l.stop = stop
-	l.keeper.Go(func() { l.keep(running) })
+	l.life, l.end = context.WithCancel(context.WithoutCancel(ctx))
+	l.keeper.Go(func() { l.keep(l.life) })
 	return l, nil
 }
 
-// Close stops renewing: holds that have not ended by now are free for Sweep.
+// Close ends what its routes still do, and stops renewing: holds that have not ended by now are free for Sweep.
 func (l *Ledger) Close() error {
-	l.stop()
+	l.end()
 	l.keeper.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
 	defer cancel()

@@ -86,7 +86,7 @@ func answerTo(err error) error {
 
 func (k *Keys) rotateMaster(c *fiber.Ctx) error {
 	former := k.Master()
-	rewrapped, err := k.RotateMaster(c.Context())
+	rewrapped, err := k.RotateMaster(k.life)
 	if errors.Is(err, errNoNewMaster) {
 		return api.Conflict("There is no new master key: set RIVERGATE_MASTER_KEY to it and RIVERGATE_MASTER_KEY_PREVIOUS to the present one, and restart the host")
 	}
@@ -101,7 +101,7 @@ func (k *Keys) newOrgKey(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	keyID, err := k.RotateOrg(c.Context(), org)
+	keyID, err := k.RotateOrg(k.life, org)
 	if err != nil {
 		return answerTo(err)
 	}
@@ -113,7 +113,7 @@ func (k *Keys) deleteOrgKeys(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	deleted, err := k.DeleteOrg(c.Context(), org)
+	deleted, err := k.DeleteOrg(k.life, org)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,8 @@ type Keys struct {
 	log     hclog.Logger
 	now     func() time.Time
 	buffers buffers
+	life    context.Context // of requests; until Close
+	end     context.CancelFunc
 
 	mu      sync.Mutex
 	masters map[string]Master // by fingerprint
@@ -67,7 +69,7 @@ type secret func() []byte
 
 func hide(key []byte) secret { return func() []byte { return key } }
 
-// Open makes the tables. ErrMaster, with what to set, when the keys there are wrapped by a master key that source does not give.
+// Open makes the tables. Close it after the last object. ErrMaster, with what to set, when the keys there are wrapped by a master key that source does not give.
 func Open(ctx context.Context, db *database.DB, source Source, o Options) (*Keys, error) {
 	k := &Keys{
 		store: &store{db}, source: source, recheck: cmp.Or(o.Recheck, usualRecheck), dir: o.Dir, log: o.Log, now: time.Now,
@@ -79,7 +81,14 @@ func Open(ctx context.Context, db *database.DB, source Source, o Options) (*Keys
 	if err := k.start(ctx); err != nil {
 		return nil, fmt.Errorf("open the keys of the objects: %w", err)
 	}
+	k.life, k.end = context.WithCancel(context.WithoutCancel(ctx))
 	return k, nil
+}
+
+// Close ends what its routes still do.
+func (k *Keys) Close() error {
+	k.end()
+	return nil
 }
 
 func (k *Keys) start(ctx context.Context) error {
