@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -43,66 +44,33 @@ func filesOf(size int) []byte {
 type transfer struct {
 	put func(ctx context.Context, name string, content []byte) (time.Duration, error)
 	get func(ctx context.Context, name string, size int) (time.Duration, error)
+	// remove is not timed.
+	remove func(ctx context.Context, name string) error
+}
+
+// side is a store that is compared with others.
+type side struct {
+	name string
+	with func(context.Context, func(transfer) error) (dir string, err error)
 }
 
 // storage compares uploads and downloads through the host and the plugin local, encrypted as by default, with a plain handler that writes to
 // the same disk and reads from it.
 func (b *bench) storage(ctx context.Context) error {
-	sides := []struct {
-		name string
-		with func(context.Context, func(transfer) error) (string, error)
-	}{
+	sides := []side{
 		{"plain", b.withPlain},
 		{"host", func(ctx context.Context, f func(transfer) error) (string, error) { return b.withStorage(ctx, nil, f) }},
 		{"without encryption", func(ctx context.Context, f func(transfer) error) (string, error) {
 			return b.withStorage(ctx, map[string]string{"RIVERGATE_STORAGE_ENCRYPTION": "off"}, f)
 		}},
 	}
-	// measured are the two figures of each side, up and down, in rounds. Many small files stay until the last round has ended: ext4
-	// finds a place for a new file slowly where many were deleted in the last minutes.
-	measured := func(f func(transfer) (up, down float64, err error), unit string, stay bool) (runs [][2]series, err error) {
-		runs = make([][2]series, len(sides))
-		var left []string
-		defer func() {
-			for _, dir := range left {
-				err = errors.Join(err, os.RemoveAll(dir))
-			}
-		}()
-		for range b.rounds {
-			said := ""
-			for i, side := range sides {
-				dir, err := side.with(ctx, func(t transfer) error {
-					up, down, err := f(t)
-					runs[i][0], runs[i][1] = append(runs[i][0], up), append(runs[i][1], down)
-					said += fmt.Sprintf("; %s %.4g %s up, %.4g down", side.name, up, unit, down)
-					return err
-				})
-				left = append(left, dir)
-				if err == nil && !stay {
-					err = os.RemoveAll(dir)
-				}
-				if err != nil {
-					return nil, err
-				}
-			}
-			b.say("%s", said[2:])
-		}
-		return runs, nil
-	}
-
-	content := filesOf(smallFile)
 	b.say("files of 64 KiB, p50")
-	small, err := measured(func(t transfer) (float64, float64, error) { return t.small(ctx, content) }, "ms", true)
+	small, err := b.small(ctx, sides)
 	if err != nil {
 		return err
 	}
-	content = filesOf(largeFile)
-	times := 4
-	if b.quick {
-		times = 1
-	}
 	b.say("files of 128 MiB")
-	large, err := measured(func(t transfer) (float64, float64, error) { return t.large(ctx, content, times) }, "MiB/s", false)
+	large, err := b.large(ctx, sides)
 	if err != nil {
 		return err
 	}
@@ -123,23 +91,105 @@ func (b *bench) storage(ctx context.Context) error {
 	return nil
 }
 
-// large returns MiB/s of uploads and of downloads.
-func (t transfer) large(ctx context.Context, content []byte, times int) (up, down float64, err error) {
-	var upTime, downTime time.Duration
-	for i := range times {
-		name := fmt.Sprintf("large-%d.bin", i)
-		took, err := t.put(ctx, name, content)
-		if err != nil {
-			return 0, 0, err
-		}
-		upTime += took
-		if took, err = t.get(ctx, name, len(content)); err != nil {
-			return 0, 0, err
-		}
-		downTime += took
+// upDown are the figures of uploads and of downloads, one of each round.
+type upDown [2]series
+
+// large measures MiB/s. All sides are there at once and take turns file by file, and each file is removed before the next one: they find the
+// same disk and, where a virtual machine gives back the memory that it does not use, the same memory for it.
+func (b *bench) large(ctx context.Context, sides []side) (runs []upDown, err error) {
+	content, times := filesOf(largeFile), 4
+	if b.quick {
+		times = 1
 	}
-	moved := float64(times) * float64(len(content)) / mebibyte
-	return moved / upTime.Seconds(), moved / downTime.Seconds(), nil
+	var open []transfer
+	measure := func() error {
+		runs = make([]upDown, len(sides))
+		for _, t := range open {
+			if _, err := t.once(ctx, "first.bin", content); err != nil { // not counted
+				return err
+			}
+		}
+		for range b.rounds {
+			took := make([][2]time.Duration, len(sides))
+			for file := range times {
+				for turn := range open {
+					i := (file + turn) % len(open)
+					d, err := open[i].once(ctx, fmt.Sprintf("large-%d.bin", file), content)
+					if err != nil {
+						return err
+					}
+					took[i][0], took[i][1] = took[i][0]+d[0], took[i][1]+d[1]
+				}
+			}
+			said := ""
+			for i := range sides {
+				var speed [2]float64
+				for what, d := range took[i] {
+					speed[what] = float64(times) * float64(len(content)) / mebibyte / d.Seconds()
+					runs[i][what] = append(runs[i][what], speed[what])
+				}
+				said += fmt.Sprintf("; %s %.4g MiB/s up, %.4g down", sides[i].name, speed[0], speed[1])
+			}
+			b.say("%s", said[2:])
+		}
+		return nil
+	}
+	var within func(rest []side) error
+	within = func(rest []side) error {
+		if len(rest) == 0 {
+			return measure()
+		}
+		dir, err := rest[0].with(ctx, func(t transfer) error {
+			open = append(open, t)
+			return within(rest[1:])
+		})
+		if dir != "" {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return err
+	}
+	return runs, within(sides)
+}
+
+// once moves a file up and down and removes it.
+func (t transfer) once(ctx context.Context, name string, content []byte) (took [2]time.Duration, err error) {
+	if took[0], err = t.put(ctx, name, content); err != nil {
+		return took, err
+	}
+	if took[1], err = t.get(ctx, name, len(content)); err != nil {
+		return took, err
+	}
+	return took, t.remove(ctx, name)
+}
+
+// small measures p50 in milliseconds, with a new store in each round. The files stay until the last round has ended: ext4 finds a place for a
+// new file slowly where many were deleted in the last minutes.
+func (b *bench) small(ctx context.Context, sides []side) (runs []upDown, err error) {
+	content := filesOf(smallFile)
+	runs = make([]upDown, len(sides))
+	var left []string
+	defer func() {
+		for _, dir := range left {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	for range b.rounds {
+		said := ""
+		for i, side := range sides {
+			dir, err := side.with(ctx, func(t transfer) error {
+				up, down, err := t.small(ctx, content)
+				runs[i][0], runs[i][1] = append(runs[i][0], up), append(runs[i][1], down)
+				said += fmt.Sprintf("; %s %.4g ms up, %.4g down", side.name, up, down)
+				return err
+			})
+			left = append(left, dir)
+			if err != nil {
+				return nil, err
+			}
+		}
+		b.say("%s", said[2:])
+	}
+	return runs, nil
 }
 
 // small returns medians in milliseconds.
@@ -193,6 +243,7 @@ func (b *bench) withPlain(ctx context.Context, f func(transfer) error) (dir stri
 		get: func(ctx context.Context, name string, size int) (time.Duration, error) {
 			return timedGet(ctx, client, base+name, size)
 		},
+		remove: func(_ context.Context, name string) error { return os.Remove(filepath.Join(dir, name)) },
 	})
 }
 
@@ -211,6 +262,10 @@ func throughHost(h *rig.Host) transfer {
 	client := &http.Client{}
 	base := "http://" + h.Addr + "/api/v1/storage/"
 	names := map[string]string{} // of objects
+	address := func(name string) string {
+		at := url.URL{Path: names[name]}
+		return base + "objects/" + at.EscapedPath()
+	}
 	return transfer{
 		put: func(ctx context.Context, name string, content []byte) (time.Duration, error) {
 			var frame bytes.Buffer
@@ -236,8 +291,14 @@ func throughHost(h *rig.Host) transfer {
 			return took, err
 		},
 		get: func(ctx context.Context, name string, size int) (time.Duration, error) {
-			at := url.URL{Path: names[name]}
-			return timedGet(ctx, client, base+"objects/"+at.EscapedPath(), size)
+			return timedGet(ctx, client, address(name), size)
+		},
+		remove: func(ctx context.Context, name string) error {
+			request, err := http.NewRequestWithContext(ctx, http.MethodDelete, address(name), nil)
+			if err == nil {
+				_, err = timedRequest(client, request, http.StatusOK, nil)
+			}
+			return err
 		},
 	}
 }
@@ -320,43 +381,27 @@ func (b *bench) storageS3(ctx context.Context) (err error) {
 		defer cancel()
 		err = errors.Join(err, store.remove(done, throughBucket), store.remove(done, directBucket))
 	}()
-	large := filesOf(largeFile)
-	times := 3
-	if b.quick {
-		times = 1
+	for _, bucket := range []string{directBucket, throughBucket} {
+		if err := store.renew(ctx, bucket); err != nil {
+			return err
+		}
 	}
-	var sides [2][2]series // direct, host: up, down
-	for range b.rounds {
-		if err := store.renew(ctx, directBucket); err != nil {
-			return err
-		}
-		if err := store.renew(ctx, throughBucket); err != nil {
-			return err
-		}
-		for side, with := range []func(func(transfer) error) error{
-			func(f func(transfer) error) error { return f(store.direct(directBucket)) },
-			func(f func(transfer) error) error {
-				dir, err := b.withStorage(ctx, map[string]string{
-					"RIVERGATE_STORAGE": "s3", "PLUGIN_STORAGE_S3_URL": "http://" + store.address, "PLUGIN_STORAGE_S3_BUCKET": throughBucket,
-					"PLUGIN_STORAGE_S3_REGION": "us-east-1", "PLUGIN_STORAGE_S3_ACCESS_KEY": store.key, "PLUGIN_STORAGE_S3_SECRET_KEY": store.secret,
-				}, f)
-				return errors.Join(err, os.RemoveAll(dir))
-			},
-		} {
-			err := with(func(t transfer) error {
-				up, down, err := t.large(ctx, large, times)
-				sides[side][0], sides[side][1] = append(sides[side][0], up), append(sides[side][1], down)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-		}
-		last := func(side, what int) float64 { return sides[side][what][len(sides[side][what])-1] }
-		b.say("128 MiB up: minio-go %.0f MiB/s, host %.0f; down: %.0f, %.0f", last(0, 0), last(1, 0), last(0, 1), last(1, 1))
+	runs, err := b.large(ctx, []side{
+		{"minio-go", func(_ context.Context, f func(transfer) error) (string, error) {
+			return "", f(store.direct(directBucket))
+		}},
+		{"host", func(ctx context.Context, f func(transfer) error) (string, error) {
+			return b.withStorage(ctx, map[string]string{
+				"RIVERGATE_STORAGE": "s3", "PLUGIN_STORAGE_S3_URL": "http://" + store.address, "PLUGIN_STORAGE_S3_BUCKET": throughBucket,
+				"PLUGIN_STORAGE_S3_REGION": "us-east-1", "PLUGIN_STORAGE_S3_ACCESS_KEY": store.key, "PLUGIN_STORAGE_S3_SECRET_KEY": store.secret,
+			}, f)
+		}},
+	})
+	if err != nil {
+		return err
 	}
 	for i, what := range []string{"upload of 128 MiB", "download of 128 MiB"} {
-		direct, host := sides[0][i], sides[1][i]
+		direct, host := runs[0][i], runs[1][i]
 		b.report.add(figure{Name: "minio-go straight to the server: " + what, Unit: "MiB/s", Runs: direct})
 		b.report.add(figure{Name: "host and storage-s3: " + what, Unit: "MiB/s", Runs: host})
 		ratio := 100 * host.median() / direct.median()
@@ -385,6 +430,9 @@ func (s *s3Store) direct(bucket string) transfer {
 				err = fmt.Errorf("%d of %d bytes came back", n, size)
 			}
 			return time.Since(begun), err
+		},
+		remove: func(ctx context.Context, name string) error {
+			return s.RemoveObject(ctx, bucket, name, minio.RemoveObjectOptions{})
 		},
 	}
 }
