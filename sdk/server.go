@@ -76,6 +76,7 @@ func (s *server) Handshake(_ context.Context, host protocol.Hello) (protocol.Hel
 		hello.Capabilities = append(hello.Capabilities, protocol.CapInstances)
 	}
 	if s.plugin.Storage != nil {
+		hello.Capabilities = append(hello.Capabilities, protocol.CapBeside)
 		storage := s.plugin.Storage()
 		if _, ok := storage.(Presigner); ok {
 			hello.Capabilities = append(hello.Capabilities, protocol.CapPresign)

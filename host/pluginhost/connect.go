@@ -179,7 +179,7 @@ func (h *Host) start(ctx context.Context, in Instance, path string, how transpor
 	})
 	rpc, err := dispense(client)
 	if err == nil && confine.user == nil {
-		wire.TakeFiles(rpc, true)
+		wire.TakeNear(rpc, true)
 	}
 	if !release() {
 		<-expired

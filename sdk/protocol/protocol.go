@@ -26,6 +26,7 @@ const (
 	CapPacks     = "packs"     // a pusher that takes several batches in one message (protocol version 2)
 	CapPresign   = "presign"   // a storage that signs URLs
 	CapMultipart = "multipart" // a storage that takes objects in parts
+	CapBeside    = "beside"    // a storage that takes large bodies beside the call, through a unix socket
 )
 
 // PackBytes bounds a message that carries several batches. What is larger gains nothing by it, and the first of them would wait

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -19,6 +20,9 @@ const (
 	frameBody = 2
 	frameEnd  = 3
 	frameFile = 4
+	// frameBeside is a flag of PutFrame and PartFrame, frameSocket a text of GetFrame.
+	frameBeside = 5
+	frameSocket = 6
 )
 
 // outgoingFrame is a frame on its way: its data travel in the buffer that they were read into.
@@ -27,6 +31,9 @@ type outgoingFrame struct {
 	data *[]byte       // from buffers, to which gRPC gives it back; nil: none
 	end  *pluginv1.BodyEnd
 	file *pluginv1.OpenFile
+
+	beside bool
+	socket string
 }
 
 func (m *outgoingFrame) marshal() (mem.BufferSlice, error) {
@@ -44,6 +51,12 @@ func (m *outgoingFrame) marshal() (mem.BufferSlice, error) {
 			return nil, err
 		}
 		before = protowire.AppendBytes(protowire.AppendTag(before, frameFile, protowire.BytesType), file)
+	}
+	if m.beside {
+		before = protowire.AppendVarint(protowire.AppendTag(before, frameBeside, protowire.VarintType), 1)
+	}
+	if m.socket != "" {
+		before = protowire.AppendString(protowire.AppendTag(before, frameSocket, protowire.BytesType), m.socket)
 	}
 	if m.data != nil {
 		before = appendLength(before, frameBody, len(*m.data))
@@ -72,6 +85,8 @@ type incomingFrame struct {
 	size    int // of the data
 	end     *pluginv1.BodyEnd
 	file    []byte // encoded; nil: none
+	beside  bool
+	socket  string // empty: none
 	buffers mem.BufferSlice
 }
 
@@ -84,7 +99,7 @@ func (f *incomingFrame) release() {
 func (f *incomingFrame) unmarshal(raw mem.BufferSlice) error {
 	*f = incomingFrame{}
 	c := cursor{rest: raw, left: raw.Len()}
-	var head, data, end, file bool
+	var head, data, end, file, socket bool
 	for c.left > 0 {
 		tag, err := c.varint()
 		if err != nil {
@@ -95,8 +110,12 @@ func (f *incomingFrame) unmarshal(raw mem.BufferSlice) error {
 			return errFrame
 		}
 		if kind == protowire.VarintType && number > frameFile {
-			if _, err := c.varint(); err != nil {
+			value, err := c.varint()
+			if err != nil {
 				return err
+			}
+			if number == frameBeside {
+				f.beside = value != 0
 			}
 			continue
 		}
@@ -121,6 +140,8 @@ func (f *incomingFrame) unmarshal(raw mem.BufferSlice) error {
 			}
 		case frameFile:
 			f.file, twice, file = join(content), file, true
+		case frameSocket:
+			f.socket, twice, socket = string(join(content)), socket, true
 		}
 		if twice {
 			return errFrame
@@ -194,7 +215,9 @@ type body struct {
 	// ends: the last frame has a BodyEnd, and a stream that ends without it has broken off. Otherwise the stream's good end is
 	// the body's, and the other side owes all of most.
 	ends bool
+	call grpc.ServerStream // for what comes beside it; nil: nothing does
 
+	aside *aside // nil: it comes in frames
 	frame incomingFrame
 	size  int64 // of the frames that came
 	err   error // what Read says when the frame is empty
@@ -210,32 +233,53 @@ func (b *body) begin(f incomingFrame) {
 
 // fill makes sure that there are data in the frame.
 func (b *body) fill() error {
-	for len(b.frame.data) == 0 && b.err == nil {
-		end := b.frame.end
+	for len(b.frame.data) == 0 && b.err == nil && b.aside == nil {
+		end, beside := b.frame.end, b.frame.beside
 		b.frame.release()
-		if end != nil && b.ends {
+		switch {
+		case end != nil && b.ends:
 			b.err = b.finish(end)
-			break
-		}
-		switch err := b.next(&b.frame); {
-		case errors.Is(err, io.EOF) && !b.ends && b.size == b.most:
-			b.err = io.EOF
-		case errors.Is(err, io.EOF):
-			b.err = fmt.Errorf("it broke off after %d bytes: %w", b.size, io.ErrUnexpectedEOF)
-		case err != nil:
-			b.err = err
-		case b.frame.head != nil:
-			b.frame.release()
-			b.err = fmt.Errorf("%w: a second head in a body", protocol.ErrMalformed)
+		case beside && b.ends:
+			b.err = b.takeBeside()
 		default:
-			b.size += int64(b.frame.size)
-			b.err = b.tooLong()
+			b.err = b.take()
 		}
 	}
 	if len(b.frame.data) > 0 {
 		return nil
 	}
 	return b.err
+}
+
+// take waits for the next frame.
+func (b *body) take() error {
+	switch err := b.next(&b.frame); {
+	case errors.Is(err, io.EOF) && !b.ends && b.size == b.most:
+		return io.EOF
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("it broke off after %d bytes: %w", b.size, io.ErrUnexpectedEOF)
+	case err != nil:
+		return err
+	case b.frame.head != nil:
+		b.frame.release()
+		return fmt.Errorf("%w: a second head in a body", protocol.ErrMalformed)
+	}
+	b.size += int64(b.frame.size)
+	return b.tooLong()
+}
+
+// readAside reads what comes beside the call. When it is over, for whatever reason, the call says whether that was all.
+func (b *body) readAside(p []byte) (n int, err error) {
+	n, err = b.aside.Read(p)
+	b.size += int64(n)
+	if b.err = b.tooLong(); b.err != nil {
+		return 0, b.err
+	}
+	if err != nil {
+		b.aside.close()
+		b.aside = nil
+	}
+	return n, nil
 }
 
 func (b *body) tooLong() error {
@@ -277,11 +321,19 @@ func (b *body) Read(p []byte) (int, error) {
 			if n > 0 && (b.frame.end == nil || !b.ends) {
 				break // what is there is given before the next frame is waited for
 			}
+			if b.aside != nil {
+				if n, err := b.readAside(p); n > 0 || err != nil {
+					return n, err
+				}
+			}
 			if err := b.fill(); err != nil {
 				if n > 0 {
 					break
 				}
 				return 0, err
+			}
+			if b.aside != nil {
+				continue
 			}
 		}
 		copied := copy(p[n:], b.frame.data[0])
@@ -303,11 +355,21 @@ func (b *body) drop(n int) {
 func (b *body) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
+		if b.aside != nil {
+			n, err := b.writeAside(w)
+			total += n
+			if err != nil {
+				return total, err
+			}
+		}
 		if err := b.fill(); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return total, err
+		}
+		if b.aside != nil {
+			continue
 		}
 		n, err := w.Write(b.frame.data[0])
 		total += int64(n)
@@ -318,9 +380,29 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
+func (b *body) writeAside(w io.Writer) (total int64, err error) {
+	buf := buffers.Get(besideBytes)
+	defer buffers.Put(buf)
+	for b.aside != nil {
+		n, err := b.readAside(*buf)
+		if err == nil && n > 0 {
+			n, err = w.Write((*buf)[:n])
+			total += int64(n)
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
 // close lets the buffers go. Read fails from then on.
 func (b *body) close() {
 	b.frame.release()
+	if b.aside != nil {
+		b.aside.close()
+		b.aside = nil
+	}
 	if b.err == nil {
 		b.err = errClosed
 	}
@@ -332,6 +414,7 @@ var errClosed = errors.New("the object was closed")
 type pieces struct {
 	r     io.Reader
 	size  int64 // that there are to be; -1: not known
+	most  int   // of a piece
 	read  int64
 	grows int // of the next buffer, while the size is not known
 	done  bool
@@ -340,10 +423,10 @@ type pieces struct {
 
 // next is the next piece, full unless it is the last one. A body of a known size that is longer gives ErrSize, a shorter one too.
 func (p *pieces) next() (*[]byte, error) {
-	room := frameBytes
+	room := p.most
 	if p.size >= 0 {
-		room = int(min(int64(frameBytes), p.size-p.read+1)) // one more shows that there is more
-	} else if p.grows < frameBytes {
+		room = int(min(int64(room), p.size-p.read+1)) // one more shows that there is more
+	} else if p.grows < room {
 		p.grows = max(p.grows*4, 64<<10)
 		room = p.grows
 	}
@@ -383,3 +466,6 @@ func (p *pieces) next() (*[]byte, error) {
 	*buf = (*buf)[:n]
 	return buf, nil
 }
+
+// end is what is said of all that was read.
+func (p *pieces) end() *pluginv1.BodyEnd { return &pluginv1.BodyEnd{Size: uint64(p.read)} }

@@ -48,7 +48,9 @@ type client struct {
 	version atomic.Uint32
 	// takesFiles: a storage may answer Get with a file that it has open.
 	takesFiles atomic.Bool
-	pack       atomic.Int64 // bytes of a message that carries several batches, at most; 0: the plugin does not take packs
+	// near: large bodies may go beside the call, if the plugin can do that, which beside says.
+	near, beside atomic.Bool
+	pack         atomic.Int64 // bytes of a message that carries several batches, at most; 0: the plugin does not take packs
 
 	patience time.Duration // openTimeout
 	wait     patience      // of the calls to a storage
@@ -66,6 +68,7 @@ func (c *client) Handshake(ctx context.Context, host protocol.Hello) (protocol.H
 		c.version.Store(m.ProtocolVersion)
 	}
 	c.pack.Store(packLimit(m))
+	c.beside.Store(slices.Contains(m.Capabilities, protocol.CapBeside))
 	return protocol.Hello{
 		Versions: []uint32{m.ProtocolVersion}, Capabilities: m.Capabilities, Limits: limitsIn(m.Limits), Software: m.Sdk,
 	}, nil

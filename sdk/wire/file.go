@@ -11,13 +11,14 @@ import (
 )
 
 // An object that is a file on this machine need not cross the boundary: the plugin names the file that it has open, and the host
-// opens the same one and reads it. Where that cannot be (another machine or user, a kernel without /proc), the bytes are sent.
+// opens the same one and reads it. Where that cannot be (another machine or user, a kernel without /proc), the bytes are sent: beside.go.
 
-// TakeFiles lets the plugin answer Get with a file that it has open. It is for plugins that run as the host's own user: what the host
-// opens on their word, they could read as well.
-func TakeFiles(c protocol.Client, on bool) {
+// TakeNear lets bodies go beside the call: the plugin may answer Get with a file that it has open, or with a socket, and have a large Put
+// through one. It is for plugins that run as the host's own user: what the host opens on their word, they could open as well.
+func TakeNear(c protocol.Client, on bool) {
 	if c, ok := c.(*client); ok {
 		c.takesFiles.Store(on)
+		c.near.Store(on)
 	}
 }
 

@@ -57,7 +57,7 @@ func TestAFileThatThePluginHasOpenIsReadByTheHost(t *testing.T) {
 	end := int64(len(impl.content))
 	c := storageOf(t, impl)
 	for _, takes := range []bool{true, false} {
-		TakeFiles(c, takes)
+		TakeNear(c, takes)
 		rapid.Check(t, func(r *rapid.T) {
 			from := rapid.Int64Range(0, end-1).Draw(r, "from")
 			part := protocol.Range{From: from, Length: rapid.Int64Range(-1, end).Draw(r, "length")}
@@ -92,7 +92,7 @@ func TestAFileThatThePluginHasOpenIsReadByTheHost(t *testing.T) {
 func TestReadingAFileEndsWithItsContext(t *testing.T) {
 	impl := &inFile{t: t, closed: make(chan struct{}, 1), oneObject: oneObject{content: make([]byte, 2*frameBytes)}}
 	c := storageOf(t, impl)
-	TakeFiles(c, true)
+	TakeNear(c, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, body, err := c.Get(ctx, "i", "k", protocol.Whole())
 	require.NoError(t, err)
@@ -155,7 +155,7 @@ func TestAFileThatIsNotTheOneMeantIsNotRead(t *testing.T) {
 			change(impl.file)
 			conn, _ := dial(t, func(s *grpc.Server) { pluginv1.RegisterStorageServer(s, impl) })
 			c := newClient(conn, protocol.Version2)
-			TakeFiles(c, true)
+			TakeNear(c, true)
 			_, body, err := c.Get(t.Context(), "i", "k", protocol.Whole())
 			require.NoError(t, err)
 			got, err := io.ReadAll(body)

@@ -306,6 +306,7 @@ func TestAFrameIsReadHoweverItLiesInBuffers(t *testing.T) {
 
 func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0x12, 3, 'a', 'b', 'c'}, 2)
+	f.Add([]byte{0x28, 1, 0x32, 2, '/', 's'}, 3)
 	f.Fuzz(func(t *testing.T, raw []byte, cut int) {
 		cut = min(max(cut, 0), len(raw))
 		var frame incomingFrame
@@ -313,8 +314,12 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		var m pluginv1.PutFrame
-		if proto.Unmarshal(raw, &m) == nil && len(m.Data) != frame.size {
-			t.Fatalf("%d bytes of data, and the generated code finds %d", frame.size, len(m.Data))
+		if proto.Unmarshal(raw, &m) == nil && (len(m.Data) != frame.size || m.Beside != frame.beside) {
+			t.Fatalf("%d bytes of data, beside %v, and the generated code finds %d, %v", frame.size, frame.beside, len(m.Data), m.Beside)
+		}
+		var g pluginv1.GetFrame
+		if proto.Unmarshal(raw, &g) == nil && g.Socket != frame.socket {
+			t.Fatalf("the socket %q, and the generated code finds %q", frame.socket, g.Socket)
 		}
 	})
 }

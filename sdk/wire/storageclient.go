@@ -44,35 +44,58 @@ func (w *watch) during(call func() error) error {
 
 // uploading is the host's end of a Put or PutPart.
 type uploading struct {
-	ctx    context.Context
-	stream grpc.ClientStream
-	watch  *watch
+	ctx       context.Context
+	stream    grpc.ClientStream
+	watch     *watch
+	beside    bool   // what is large may go beside the call
+	unreached func() // called when that could not be had
 }
 
 // send takes the body to the plugin. bodyErr is an error of the body itself; ended: the plugin has ended the stream, and the
 // answer says why.
 func (u *uploading) send(head proto.Message, size int64, from io.Reader) (total int64, ended bool, bodyErr, err error) {
-	in := pieces{r: from, size: size}
+	in := &pieces{r: from, size: size, most: frameBytes}
 	for {
 		data, err := in.next()
 		if err != nil {
 			return in.read, false, err, nil
 		}
-		frame := &outgoingFrame{head: head, data: data}
-		if in.done {
-			frame.end = &pluginv1.BodyEnd{Size: uint64(in.read)}
-		}
+		aside := u.beside && !in.done && in.read >= frameBytes
+		frame := &outgoingFrame{head: head, data: data, beside: aside}
 		head = nil
-		err = u.watch.during(func() error { return u.stream.SendMsg(frame) })
-		switch {
-		case errors.Is(err, io.EOF):
-			return in.read, true, nil, nil
-		case err != nil:
-			return in.read, false, nil, err
-		case in.done:
+		if in.done {
+			frame.end = in.end()
+		}
+		if ended, err := u.frame(frame); ended || err != nil {
+			return in.read, ended, nil, err
+		}
+		if in.done {
 			return in.read, false, nil, u.stream.CloseSend()
 		}
+		if aside {
+			if done, ended, bodyErr, err := u.sendBeside(in); done {
+				return in.read, ended, bodyErr, err
+			}
+			u.beside = false
+		}
 	}
+}
+
+// frame sends one frame; ended: the plugin has ended the stream.
+func (u *uploading) frame(f *outgoingFrame) (ended bool, err error) {
+	err = u.watch.during(func() error { return u.stream.SendMsg(f) })
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
+}
+
+// end says that the body is over.
+func (u *uploading) end(in *pieces) (ended bool, err error) {
+	if ended, err = u.frame(&outgoingFrame{end: in.end()}); ended || err != nil {
+		return ended, err
+	}
+	return false, u.stream.CloseSend()
 }
 
 // upload sends a body and waits for the answer, in which it returns.
@@ -86,7 +109,9 @@ func (c *client) upload(
 	if err != nil {
 		return 0, faultFromStatus(ctx, doing, err)
 	}
-	u := &uploading{ctx: ctx, stream: stream, watch: newWatch(c.wait.progress, cancel)}
+	u := &uploading{
+		ctx: ctx, stream: stream, watch: newWatch(c.wait.progress, cancel), beside: c.takesBeside(), unreached: func() { c.beside.Store(false) },
+	}
 	total, ended, bodyErr, err := u.send(head, size, from)
 	switch {
 	case bodyErr != nil:
@@ -159,6 +184,11 @@ func (c *client) Get(parent context.Context, instance, key string, part protocol
 	ctx, cancel := context.WithCancelCause(withInstance(parent, instance))
 	d := &downloading{ctx: ctx, cancel: cancel, doing: doing, watch: newWatch(c.wait.progress, cancel)}
 	object, file, err := d.open(c, key, part)
+	if errors.Is(err, errUnreached) {
+		cancel(err)
+		c.beside.Store(false)
+		return c.Get(parent, instance, key, part)
+	}
 	if err != nil {
 		cancel(nil)
 		return protocol.Object{}, nil, err
@@ -193,8 +223,8 @@ var _ io.WriterTo = (*downloading)(nil)
 
 // open returns a file when the plugin has answered with one.
 func (d *downloading) open(c *client, key string, part protocol.Range) (protocol.Object, *pluginv1.OpenFile, error) {
-	takes := c.takesFiles.Load()
-	request := &pluginv1.GetRequest{Key: key, From: part.From, Length: max(part.Length, -1), TakesFile: takes}
+	takes, beside := c.takesFiles.Load(), c.takesBeside()
+	request := &pluginv1.GetRequest{Key: key, From: part.From, Length: max(part.Length, -1), TakesFile: takes, TakesBeside: beside}
 	stream, err := c.storage.Get(d.ctx, request, frameCodec, frameAnswer)
 	if err != nil {
 		return protocol.Object{}, nil, faultFromStatus(d.ctx, d.doing, err)
@@ -216,12 +246,33 @@ func (d *downloading) open(c *client, key string, part protocol.Range) (protocol
 	if err == nil && first.file != nil {
 		file, err = namedFile(takes, &first)
 	}
+	if err == nil && first.socket != "" {
+		err = d.connect(beside, &first)
+	}
 	if err != nil {
 		first.release()
 		return protocol.Object{}, nil, within(d.doing, err)
 	}
 	d.body.begin(first)
 	return object, file, nil
+}
+
+// errUnreached: the plugin's socket cannot be connected to from here.
+var errUnreached = errors.New("the socket that the plugin has named cannot be reached")
+
+// connect takes what is to come beside the call.
+func (d *downloading) connect(asked bool, frame *incomingFrame) (err error) {
+	if !asked || frame.size > 0 || frame.file != nil {
+		return fmt.Errorf("%w: a socket that was not asked for", protocol.ErrMalformed)
+	}
+	d.body.aside, err = dialBeside(d.ctx, frame.socket, d.watch)
+	if err != nil && d.ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Cause(d.ctx), err)
+	}
+	if err != nil {
+		return errUnreached
+	}
+	return nil
 }
 
 func namedFile(asked bool, frame *incomingFrame) (*pluginv1.OpenFile, error) {

@@ -39,7 +39,7 @@ func receive(stream grpc.ServerStream, head proto.Message) (*body, error) {
 		first.release()
 		return nil, fmt.Errorf("%w: the head of a body is no message", protocol.ErrMalformed)
 	}
-	b := &body{next: next, most: -1, ends: true}
+	b := &body{next: next, most: -1, ends: true, call: stream}
 	b.begin(first)
 	return b, nil
 }
@@ -131,17 +131,25 @@ func (s *storageServer) Get(m *pluginv1.GetRequest, stream grpc.ServerStreamingS
 		if m.TakesFile && left >= frameBytes {
 			file = nameFile(content, left)
 		}
-		if file == nil {
-			err = sendObject(stream, object, left, content)
-		} else if err = stream.SendMsg(&outgoingFrame{head: objectOut(object), file: file}); err == nil {
-			<-ctx.Done() // the host has opened it, or has gone
+		switch {
+		case file == nil:
+			err = sendObject(stream, object, left, m.TakesBeside, content)
+		default:
+			if err = stream.SendMsg(&outgoingFrame{head: objectOut(object), file: file}); err == nil {
+				<-ctx.Done() // the host has opened it, or has gone
+			}
 		}
 	}
 	return faultToStatus(errors.Join(err, content.Close()))
 }
 
 // sendObject sends the bytes of a part, no more and no less.
-func sendObject(stream grpc.ServerStream, object protocol.Object, left int64, content io.Reader) error {
+func sendObject(stream grpc.ServerStream, object protocol.Object, left int64, beside bool, content io.Reader) error {
+	if beside && left > frameBytes {
+		if done, err := sendObjectBeside(stream, object, left, content); done {
+			return err
+		}
+	}
 	var head proto.Message = objectOut(object)
 	for first := true; first || left > 0; first = false {
 		frame := &outgoingFrame{head: head}
@@ -151,7 +159,7 @@ func sendObject(stream grpc.ServerStream, object protocol.Object, left int64, co
 			n, err := io.ReadFull(content, *buf)
 			if err != nil {
 				buffers.Put(buf)
-				return fmt.Errorf("read %s: %d bytes are missing: %w", quoted(object.Key), left-int64(n), err)
+				return missing(object, left-int64(n), err)
 			}
 			left -= int64(n)
 			frame.data = buf
@@ -161,6 +169,10 @@ func sendObject(stream grpc.ServerStream, object protocol.Object, left int64, co
 		}
 	}
 	return nil
+}
+
+func missing(object protocol.Object, n int64, err error) error {
+	return fmt.Errorf("read %s: %d bytes are missing: %w", quoted(object.Key), n, err)
 }
 
 // unary is what most calls have in common.

@@ -193,6 +193,7 @@ func (p *process) connect(ctx context.Context, offered []int) error {
 		return fail("an address that can be connected to", oneLine(err.Error()), "name the address on which the plugin listens")
 	}
 	p.conn, p.client = conn, wire.NewClient(conn)
+	wire.TakeNear(p.client, true) // as the host does
 	p.drainStdio()
 	return nil
 }

@@ -60,8 +60,11 @@ func checkRanges(ctx context.Context, s *suite) error {
 	return s.onStore(ctx, "ranges", func(st *store) error {
 		content := data(7, 3<<20+7)
 		end := int64(len(content))
-		if _, err := st.keep(ctx, "object", content); err != nil {
-			return err
+		for _, near := range []bool{false, true} { // in frames, and where the plugin offers it, beside the call
+			wire.TakeNear(st.p.client, near)
+			if _, err := st.keep(ctx, "object", content); err != nil {
+				return err
+			}
 		}
 		if _, err := st.keep(ctx, "empty", nil); err != nil {
 			return err
@@ -75,8 +78,8 @@ func checkRanges(ctx context.Context, s *suite) error {
 			if part.Length >= 0 {
 				to = min(end, part.From+part.Length)
 			}
-			for _, files := range []bool{false, true} { // sent, and where the plugin offers it, read by the host itself
-				wire.TakeFiles(st.p.client, files)
+			for _, near := range []bool{false, true} { // likewise, or read from its file by the host itself
+				wire.TakeNear(st.p.client, near)
 				unlike, err := st.compare(ctx, "object", part, content[part.From:to])
 				if err != nil {
 					return st.p.failed(fmt.Sprintf("Get of %d bytes from %d of %d", part.Length, part.From, end), err, change)

@@ -276,10 +276,15 @@ func (x *PutHead) GetSha256() []byte {
 
 // PutFrame is a piece of a body. The first one has the head, the last one the end, and one may be both.
 type PutFrame struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Head          *PutHead               `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
-	End           *BodyEnd               `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Head  *PutHead               `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	Data  []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
+	End   *BodyEnd               `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Only to a plugin with the capability "beside": the rest of the body would come through a unix socket. The plugin answers with the
+	// metadata "rivergate-beside" in its header: the path of a socket on which it listens, or nothing. A second frame that says beside: the
+	// host has connected; its bytes are the body's next ones until it closes, and the frame with the end follows in the call. A frame
+	// with data: the host could not connect, and the body goes on in frames.
+	Beside        bool `protobuf:"varint,5,opt,name=beside,proto3" json:"beside,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +338,13 @@ func (x *PutFrame) GetEnd() *BodyEnd {
 		return x.End
 	}
 	return nil
+}
+
+func (x *PutFrame) GetBeside() bool {
+	if x != nil {
+		return x.Beside
+	}
+	return false
 }
 
 // BodyEnd tells a body that is over from one that broke off.
@@ -460,8 +472,9 @@ type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
-	Length        int64                  `protobuf:"zigzag64,3,opt,name=length,proto3" json:"length,omitempty"`                      // negative: to the end
-	TakesFile     bool                   `protobuf:"varint,4,opt,name=takes_file,json=takesFile,proto3" json:"takes_file,omitempty"` // the host can open what this process has open: the answer may name a file in place of data
+	Length        int64                  `protobuf:"zigzag64,3,opt,name=length,proto3" json:"length,omitempty"`                            // negative: to the end
+	TakesFile     bool                   `protobuf:"varint,4,opt,name=takes_file,json=takesFile,proto3" json:"takes_file,omitempty"`       // the host can open what this process has open: the answer may name a file in place of data
+	TakesBeside   bool                   `protobuf:"varint,5,opt,name=takes_beside,json=takesBeside,proto3" json:"takes_beside,omitempty"` // the host can connect to a unix socket: the answer may name one in place of data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,12 +537,22 @@ func (x *GetRequest) GetTakesFile() bool {
 	return false
 }
 
-// GetFrame is a piece of an object. The first one has the object, of which it may have data as well, or a file in their place.
+func (x *GetRequest) GetTakesBeside() bool {
+	if x != nil {
+		return x.TakesBeside
+	}
+	return false
+}
+
+// GetFrame is a piece of an object. The first one has the object, of which it may have data as well, or a file or a socket in their place.
 type GetFrame struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        *StoredObject          `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
-	File          *OpenFile              `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"` // nothing follows it; the plugin keeps it open until the host ends the call
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Object *StoredObject          `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	Data   []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
+	File   *OpenFile              `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"` // nothing follows it; the plugin keeps it open until the host ends the call
+	// The path of a unix socket on which the plugin listens: all that was asked for comes through it, and nothing more in the call but its end,
+	// which says whether that was all.
+	Socket        string `protobuf:"bytes,6,opt,name=socket,proto3" json:"socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +606,13 @@ func (x *GetFrame) GetFile() *OpenFile {
 		return x.File
 	}
 	return nil
+}
+
+func (x *GetFrame) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
 }
 
 // OpenFile is a regular file that the plugin has open, and whose bytes never change: the host opens it, too, and reads it itself.
@@ -1272,6 +1302,7 @@ type PartFrame struct {
 	Head          *PartHead              `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
 	End           *BodyEnd               `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
+	Beside        bool                   `protobuf:"varint,5,opt,name=beside,proto3" json:"beside,omitempty"` // as in PutFrame
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1325,6 +1356,13 @@ func (x *PartFrame) GetEnd() *BodyEnd {
 		return x.End
 	}
 	return nil
+}
+
+func (x *PartFrame) GetBeside() bool {
+	if x != nil {
+		return x.Beside
+	}
+	return false
 }
 
 type StoredPart struct {
@@ -1865,11 +1903,12 @@ const file_rivergate_plugin_v1_storage_proto_rawDesc = "" +
 	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12-\n" +
 	"\x04tier\x18\x04 \x01(\x0e2\x19.rivergate.plugin.v1.TierR\x04tier\x12\x19\n" +
 	"\bonly_new\x18\x05 \x01(\bR\aonlyNew\x12\x16\n" +
-	"\x06sha256\x18\x06 \x01(\fR\x06sha256\"\x80\x01\n" +
+	"\x06sha256\x18\x06 \x01(\fR\x06sha256\"\x98\x01\n" +
 	"\bPutFrame\x120\n" +
 	"\x04head\x18\x01 \x01(\v2\x1c.rivergate.plugin.v1.PutHeadR\x04head\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12.\n" +
-	"\x03end\x18\x03 \x01(\v2\x1c.rivergate.plugin.v1.BodyEndR\x03end\"\x1d\n" +
+	"\x03end\x18\x03 \x01(\v2\x1c.rivergate.plugin.v1.BodyEndR\x03end\x12\x16\n" +
+	"\x06beside\x18\x05 \x01(\bR\x06beside\"\x1d\n" +
 	"\aBodyEnd\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\"\x93\x01\n" +
 	"\fStoredObject\x12\x10\n" +
@@ -1877,18 +1916,20 @@ const file_rivergate_plugin_v1_storage_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
 	"\bmodified\x18\x03 \x01(\x03R\bmodified\x12\x12\n" +
 	"\x04etag\x18\x04 \x01(\tR\x04etag\x12-\n" +
-	"\x04tier\x18\x05 \x01(\x0e2\x19.rivergate.plugin.v1.TierR\x04tier\"i\n" +
+	"\x04tier\x18\x05 \x01(\x0e2\x19.rivergate.plugin.v1.TierR\x04tier\"\x8c\x01\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x12R\x06length\x12\x1d\n" +
 	"\n" +
-	"takes_file\x18\x04 \x01(\bR\ttakesFile\"\x8c\x01\n" +
+	"takes_file\x18\x04 \x01(\bR\ttakesFile\x12!\n" +
+	"\ftakes_beside\x18\x05 \x01(\bR\vtakesBeside\"\xa4\x01\n" +
 	"\bGetFrame\x129\n" +
 	"\x06object\x18\x01 \x01(\v2!.rivergate.plugin.v1.StoredObjectR\x06object\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x121\n" +
-	"\x04file\x18\x04 \x01(\v2\x1d.rivergate.plugin.v1.OpenFileR\x04file\"z\n" +
+	"\x04file\x18\x04 \x01(\v2\x1d.rivergate.plugin.v1.OpenFileR\x04file\x12\x16\n" +
+	"\x06socket\x18\x06 \x01(\tR\x06socket\"z\n" +
 	"\bOpenFile\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x1e\n" +
 	"\n" +
@@ -1937,11 +1978,12 @@ const file_rivergate_plugin_v1_storage_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06upload\x18\x02 \x01(\tR\x06upload\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x12R\x04size\"\x82\x01\n" +
+	"\x04size\x18\x04 \x01(\x12R\x04size\"\x9a\x01\n" +
 	"\tPartFrame\x121\n" +
 	"\x04head\x18\x01 \x01(\v2\x1d.rivergate.plugin.v1.PartHeadR\x04head\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12.\n" +
-	"\x03end\x18\x03 \x01(\v2\x1c.rivergate.plugin.v1.BodyEndR\x03end\"L\n" +
+	"\x03end\x18\x03 \x01(\v2\x1c.rivergate.plugin.v1.BodyEndR\x03end\x12\x16\n" +
+	"\x06beside\x18\x05 \x01(\bR\x06beside\"L\n" +
 	"\n" +
 	"StoredPart\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +

@@ -63,14 +63,16 @@ class PutHead(_message.Message):
     def __init__(self, key: _Optional[str] = ..., size: _Optional[int] = ..., content_type: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., only_new: _Optional[bool] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class PutFrame(_message.Message):
-    __slots__ = ("head", "data", "end")
+    __slots__ = ("head", "data", "end", "beside")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_FIELD_NUMBER: _ClassVar[int]
     head: PutHead
     data: bytes
     end: BodyEnd
-    def __init__(self, head: _Optional[_Union[PutHead, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[_Union[BodyEnd, _Mapping]] = ...) -> None: ...
+    beside: bool
+    def __init__(self, head: _Optional[_Union[PutHead, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[_Union[BodyEnd, _Mapping]] = ..., beside: _Optional[bool] = ...) -> None: ...
 
 class BodyEnd(_message.Message):
     __slots__ = ("size",)
@@ -93,25 +95,29 @@ class StoredObject(_message.Message):
     def __init__(self, key: _Optional[str] = ..., size: _Optional[int] = ..., modified: _Optional[int] = ..., etag: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("key", "length", "takes_file")
+    __slots__ = ("key", "length", "takes_file", "takes_beside")
     KEY_FIELD_NUMBER: _ClassVar[int]
     FROM_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     TAKES_FILE_FIELD_NUMBER: _ClassVar[int]
+    TAKES_BESIDE_FIELD_NUMBER: _ClassVar[int]
     key: str
     length: int
     takes_file: bool
-    def __init__(self, key: _Optional[str] = ..., length: _Optional[int] = ..., takes_file: _Optional[bool] = ..., **kwargs) -> None: ...
+    takes_beside: bool
+    def __init__(self, key: _Optional[str] = ..., length: _Optional[int] = ..., takes_file: _Optional[bool] = ..., takes_beside: _Optional[bool] = ..., **kwargs) -> None: ...
 
 class GetFrame(_message.Message):
-    __slots__ = ("object", "data", "file")
+    __slots__ = ("object", "data", "file", "socket")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
     object: StoredObject
     data: bytes
     file: OpenFile
-    def __init__(self, object: _Optional[_Union[StoredObject, _Mapping]] = ..., data: _Optional[bytes] = ..., file: _Optional[_Union[OpenFile, _Mapping]] = ...) -> None: ...
+    socket: str
+    def __init__(self, object: _Optional[_Union[StoredObject, _Mapping]] = ..., data: _Optional[bytes] = ..., file: _Optional[_Union[OpenFile, _Mapping]] = ..., socket: _Optional[str] = ...) -> None: ...
 
 class OpenFile(_message.Message):
     __slots__ = ("pid", "descriptor", "at", "device", "inode")
@@ -230,14 +236,16 @@ class PartHead(_message.Message):
     def __init__(self, key: _Optional[str] = ..., upload: _Optional[str] = ..., number: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class PartFrame(_message.Message):
-    __slots__ = ("head", "data", "end")
+    __slots__ = ("head", "data", "end", "beside")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_FIELD_NUMBER: _ClassVar[int]
     head: PartHead
     data: bytes
     end: BodyEnd
-    def __init__(self, head: _Optional[_Union[PartHead, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[_Union[BodyEnd, _Mapping]] = ...) -> None: ...
+    beside: bool
+    def __init__(self, head: _Optional[_Union[PartHead, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[_Union[BodyEnd, _Mapping]] = ..., beside: _Optional[bool] = ...) -> None: ...
 
 class StoredPart(_message.Message):
     __slots__ = ("number", "etag", "size")
