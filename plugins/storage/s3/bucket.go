@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -31,6 +32,8 @@ type bucket struct {
 	options     minio.PutObjectOptions
 	classes     map[sdk.Tier]string
 	parts       *parts
+	secure      bool        // the channel is encrypted: the body of a request is not signed
+	checksums   atomic.Bool // the server takes them, as far as is known
 	answer      time.Duration
 	loginBy     string   // the settings of the credentials, for messages
 	hidden      []string // what no message may hold
@@ -49,6 +52,8 @@ func openBucket(s *S3, at *url.URL, config *tls.Config) (*bucket, error) {
 		hidden:  []string{s.SecretKey.Reveal(), s.SessionToken.Reveal()},
 		parts:   newParts(s.Uploads, int64(s.PartSize)),
 	}
+	b.secure = at.Scheme == "https"
+	b.checksums.Store(s.Checksums)
 	switch {
 	case s.CredentialsFile != "":
 		b.login, b.loginBy = credentials.NewFileAWSCredentials(s.CredentialsFile, s.Profile), "the profile PROFILE of CREDENTIALS_FILE"
@@ -74,7 +79,7 @@ func openBucket(s *S3, at *url.URL, config *tls.Config) (*bucket, error) {
 	}
 	var err error
 	b.client, err = minio.NewCore(at.Host, &minio.Options{
-		Creds: b.login, Secure: at.Scheme == "https", Region: s.Region,
+		Creds: b.login, Secure: b.secure, Region: s.Region,
 		BucketLookup: map[Addressing]minio.BucketLookupType{"auto": minio.BucketLookupAuto, "path": minio.BucketLookupPath, "host": minio.BucketLookupDNS}[s.Addressing],
 		MaxRetries:   4, // of what can be sent again; a busy server gets a second or two
 		Transport:    &encrypted{next: b.connections},

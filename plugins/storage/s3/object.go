@@ -88,11 +88,10 @@ func (s *S3) putInParts(ctx context.Context, doing string, put sdk.Put, options 
 			return sdk.Object{}, fmt.Errorf("%s: %w", doing, sdk.ErrPrecondition)
 		}
 	}
-	upload, err := b.client.NewMultipartUpload(ctx, b.name, b.prefix+put.Key, options)
+	t, err := b.begin(ctx, put, options)
 	if err != nil {
 		return sdk.Object{}, b.failure(doing, err)
 	}
-	t := &transfer{b: b, key: put.Key, upload: upload}
 	total, err := t.put(ctx, put.Size, body)
 	if err == nil {
 		err = context.Cause(ctx)
@@ -100,13 +99,13 @@ func (s *S3) putInParts(ctx context.Context, doing string, put sdk.Put, options 
 	if err == nil {
 		slices.SortFunc(t.done, func(a, b minio.CompletePart) int { return a.PartNumber - b.PartNumber })
 		var info minio.UploadInfo
-		if info, err = b.client.CompleteMultipartUpload(ctx, b.name, b.prefix+put.Key, upload, t.done, completing(put)); err == nil {
+		if info, err = b.client.CompleteMultipartUpload(ctx, b.name, b.prefix+put.Key, t.upload, t.done, completing(put)); err == nil {
 			return s.made(put, info.ETag, total, info.LastModified), nil
 		}
 	}
 	o, err := s.whose(ctx, put, options, s.clash(ctx, put.Key, b.failure(doing, err)))
 	if err != nil {
-		s.forget(ctx, put.Key, upload)
+		s.forget(ctx, put.Key, t.upload)
 	}
 	return o, err
 }

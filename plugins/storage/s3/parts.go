@@ -3,9 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"maps"
+	"net/http"
 	"sync"
 
 	"github.com/minio/minio-go/v7"
@@ -69,12 +76,43 @@ func (p *parts) partSize(size int64) int64 {
 
 // transfer is one object on its way in parts.
 type transfer struct {
-	b      *bucket
-	key    string
-	upload string
+	b         *bucket
+	key       string
+	upload    string
+	checksums bool // each part has to have one
 
 	mu   sync.Mutex
 	done []minio.CompletePart
+}
+
+// checksum is the kind that is sent: processors compute it.
+const checksum = minio.ChecksumCRC32C
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// begin begins an upload. An upload with checksums needs one of each part, so all of them have to be held: those of an object whose size
+// is not known are. Some servers refuse such an upload.
+func (b *bucket) begin(ctx context.Context, put sdk.Put, o minio.PutObjectOptions) (*transfer, error) {
+	t := &transfer{b: b, key: put.Key, checksums: put.Size < 0 && b.checksums.Load()}
+	plain := o.UserMetadata
+	if t.checksums {
+		o.UserMetadata = maps.Clone(plain)
+		o.UserMetadata["x-amz-checksum-algorithm"] = checksum.String()
+	}
+	var err error
+	if t.upload, err = b.client.NewMultipartUpload(ctx, b.name, b.prefix+put.Key, o); err == nil || !t.checksums {
+		return t, err
+	}
+	if status := minio.ToErrorResponse(err).StatusCode; status != http.StatusBadRequest && status != http.StatusNotImplemented {
+		return nil, err
+	}
+	o.UserMetadata, t.checksums = plain, false
+	var failed error
+	if t.upload, failed = b.client.NewMultipartUpload(ctx, b.name, b.prefix+put.Key, o); failed != nil {
+		return nil, failed
+	}
+	b.checksums.Store(false)
+	return t, nil
 }
 
 // put sends the parts of body, and returns their number of bytes. What is known to be one part too many for the memory is passed
@@ -96,7 +134,7 @@ func (t *transfer) put(ctx context.Context, size int64, body io.Reader) (total i
 		}
 		slot, held := t.slot(ctx, size, want)
 		if !held {
-			n, err = want, t.send(ctx, number, io.LimitReader(body, want), want)
+			n, err = want, t.send(ctx, number, io.LimitReader(body, want), want, nil)
 		} else {
 			n, err = t.hold(ctx, sending, number, slot[:want], body)
 		}
@@ -140,20 +178,58 @@ func (t *transfer) hold(ctx context.Context, sending *errgroup.Group, number int
 	}
 	sending.Go(func() error {
 		defer t.b.parts.give(slot[:cap(slot)])
-		return t.send(ctx, number, bytes.NewReader(slot[:n]), int64(n))
+		return t.send(ctx, number, nil, int64(n), slot[:n])
 	})
 	return int64(n), nil
 }
 
-func (t *transfer) send(ctx context.Context, number int, body io.Reader, size int64) error {
-	part, err := t.b.putPart(ctx, t.key, t.upload, number, body, size)
+// send sends a part that is held, or body as it comes.
+func (t *transfer) send(ctx context.Context, number int, body io.Reader, size int64, held []byte) error {
+	var part minio.ObjectPart
+	var err error
+	if held != nil {
+		part, err = t.b.putHeld(ctx, t.key, t.upload, number, held, t.checksums)
+	} else {
+		part, err = t.b.putPart(ctx, t.key, t.upload, number, body, size)
+	}
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done = append(t.done, minio.CompletePart{PartNumber: number, ETag: part.ETag})
+	done := minio.CompletePart{PartNumber: number, ETag: part.ETag}
+	if t.checksums {
+		done.ChecksumCRC32C = part.ChecksumCRC32C
+	}
+	t.done = append(t.done, done)
 	return nil
+}
+
+// putHeld puts a part that is in memory. Without TLS it is signed as a whole, which costs both sides less than signing chunks.
+func (b *bucket) putHeld(ctx context.Context, key, upload string, number int, held []byte, sum bool) (minio.ObjectPart, error) {
+	o := minio.PutObjectPartOptions{SSE: b.options.ServerSideEncryption, CustomHeader: http.Header{}}
+	sha, crc := sha256.New(), uint32(0)
+	for rest := held; len(rest) > 0 && (sum || !b.secure); { // in pieces that stay in the cache for both
+		piece := rest[:min(len(rest), 64<<10)]
+		rest = rest[len(piece):]
+		if sum {
+			crc = crc32.Update(crc, castagnoli, piece)
+		}
+		if !b.secure {
+			sha.Write(piece)
+		}
+	}
+	if !b.secure {
+		o.Sha256Hex, o.DisableContentSha256 = hex.EncodeToString(sha.Sum(nil)), true
+	}
+	text := ""
+	if sum {
+		text = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
+		o.CustomHeader.Set(checksum.Key(), text)
+	}
+	part, err := b.client.PutObjectPart(ctx, b.name, b.prefix+key, upload, number, bytes.NewReader(held), int64(len(held)), o)
+	part.ChecksumCRC32C = text
+	return part, err
 }
 
 func (b *bucket) putPart(ctx context.Context, key, upload string, number int, body io.Reader, size int64) (minio.ObjectPart, error) {

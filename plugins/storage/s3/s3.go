@@ -34,6 +34,7 @@ type S3 struct {
 	KMSKey          string        `config:"kms_key" doc:"Key for ENCRYPTION=kms; empty: the account's own."`
 	PartSize        sdk.Bytes     `config:"part_size" default:"8MiB" min:"5MiB" max:"64MiB" doc:"Larger objects are put in parts of this size, or of a larger one when they would be more than 10000."`
 	Uploads         int           `config:"uploads" default:"3" min:"1" max:"64" doc:"Parts that are held in memory and put at once, of all objects together. What finds no place is passed through as it comes."`
+	Checksums       bool          `config:"checksums" default:"true" doc:"Have the server check the CRC-32C of each part of an upload whose size nobody knows. One that refuses to begin such an upload is not asked again; false is for one that fails later."`
 	RequestTimeout  time.Duration `config:"request_timeout" default:"30s" min:"100ms" max:"10m" doc:"Longest wait for a connection, and for the beginning of an answer."`
 	tlsfiles.Files
 

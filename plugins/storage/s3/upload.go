@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -35,16 +34,11 @@ func (s *S3) PutPart(ctx context.Context, key, upload string, number int, size i
 	if number < 1 || number > maxParts {
 		return sdk.Part{}, fmt.Errorf("%s: %w: parts are numbered from 1 to %d", doing, sdk.ErrUnsupported, maxParts)
 	}
+	var part minio.ObjectPart
+	var err error
 	if size < 0 || size <= s.bucket.parts.size {
-		var release func()
-		var err error
-		if body, size, release, err = s.held(ctx, size, body); err != nil {
-			return sdk.Part{}, s.bucket.failure(doing, err)
-		}
-		defer release()
-	}
-	part, err := s.bucket.putPart(ctx, key, upload, number, body, size)
-	if err == nil {
+		part, size, err = s.putHeld(ctx, key, upload, number, size, body)
+	} else if part, err = s.bucket.putPart(ctx, key, upload, number, body, size); err == nil {
 		err = atEnd(body)
 	}
 	if err != nil {
@@ -53,13 +47,13 @@ func (s *S3) PutPart(ctx context.Context, key, upload string, number int, size i
 	return sdk.Part{Number: number, ETag: part.ETag, Size: size}, nil
 }
 
-// held is a part in memory. One whose size is not known has to fit.
-func (s *S3) held(ctx context.Context, size int64, body io.Reader) (io.Reader, int64, func(), error) {
+// putHeld reads a part into memory. One whose size is not known has to fit.
+func (s *S3) putHeld(ctx context.Context, key, upload string, number int, size int64, body io.Reader) (minio.ObjectPart, int64, error) {
 	slot, err := s.bucket.parts.wait(ctx)
 	if err != nil {
-		return nil, 0, nil, err
+		return minio.ObjectPart{}, 0, err
 	}
-	release := func() { s.bucket.parts.give(slot) }
+	defer s.bucket.parts.give(slot)
 	want := slot
 	if size >= 0 {
 		want = slot[:size]
@@ -74,10 +68,10 @@ func (s *S3) held(ctx context.Context, size int64, body io.Reader) (io.Reader, i
 		}
 	}
 	if err != nil {
-		release()
-		return nil, 0, nil, err
+		return minio.ObjectPart{}, 0, err
 	}
-	return bytes.NewReader(want[:n]), int64(n), release, nil
+	part, err := s.bucket.putHeld(ctx, key, upload, number, want[:n], false)
+	return part, int64(n), err
 }
 
 // CompleteUpload has the server put the parts together.
