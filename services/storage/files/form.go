@@ -2,6 +2,7 @@ package files
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -122,6 +123,11 @@ type feed struct {
 	from  *bufio.Reader
 	taken int64
 	file  bool
+
+	boundary []byte // with the end of the line before it
+	begun    bool
+	clean    int  // bytes that are there, and no part of a boundary
+	parse    bool // the parser has the word
 }
 
 // bodyBuffer is how much of a body is read at once.
@@ -161,17 +167,54 @@ func (f *feed) Read(p []byte) (int, error) {
 // begin: the file begins. The answer is the most bytes that it can have, exactly so many when nothing stands behind it; -1: not known.
 // A form whose lines end unusually, or that breaks off, may give a few more.
 func (f *feed) begin(size int64, boundary string) int64 {
-	f.file = true
+	f.file, f.boundary = true, []byte("\n--"+boundary)
 	if size < 0 {
 		return -1
 	}
 	return max(0, size-f.taken-int64(len("\r\n----\r\n")+len(boundary)))
 }
 
+// plain reads what of the file is no part of a boundary, past the parser: that takes files in pieces of 5 KiB, and copies each twice. 0:
+// here is something for the parser, for good.
+func (f *feed) plain(p []byte) int {
+	if f.parse {
+		return 0
+	}
+	if f.clean == 0 {
+		f.clean = f.look()
+		f.parse = f.clean == 0
+	}
+	n, _ := f.from.Read(p[:min(len(p), f.clean)]) // it is there: no error
+	f.clean -= n
+	return n
+}
+
+// look counts the bytes before the next thing that may be a boundary, or the begin of one.
+func (f *feed) look() int {
+	if _, err := f.from.Peek(len(f.boundary) + 1); err != nil {
+		return 0
+	}
+	there, _ := f.from.Peek(f.from.Buffered())
+	if !f.begun && bytes.HasPrefix(there, f.boundary[1:]) {
+		return 0 // the file is empty
+	}
+	f.begun = true
+	if i := bytes.Index(there, f.boundary); i >= 0 {
+		return max(0, i-1) // the line may end with two bytes
+	}
+	return len(there) - len(f.boundary)
+}
+
 // Read reads the file. Its end is told only when the rest of the form is read and in order.
 func (f *form) Read(p []byte) (int, error) {
 	if f.ended != nil {
 		return 0, f.ended
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if n := f.feed.plain(p); n > 0 {
+		return n, nil
 	}
 	n, err := f.part.Read(p)
 	if err == nil {

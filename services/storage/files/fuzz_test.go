@@ -1,6 +1,7 @@
 package files
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -147,6 +149,8 @@ func FuzzForms(f *testing.F) {
 	f.Add(body[:len(body)-10], boundary)
 	f.Add([]byte("--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nabc\r\n--x--"), "x")
 	f.Add([]byte("--x\r\n\r\n\r\n--x\r\nfile"), "x")
+	f.Add([]byte("--x\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\n\na\r\n--xb\n--x--"), "x")
+	f.Add([]byte("--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n--x--"), "x")
 	f.Fuzz(func(t *testing.T, body []byte, boundary string) {
 		if boundary == "" || len(boundary) > 70 {
 			return
@@ -156,6 +160,20 @@ func FuzzForms(f *testing.F) {
 		if err == nil && found {
 			var got []byte
 			got, err = io.ReadAll(form)
+			for _, buffer := range []int{16, len(boundary) + 5, 100} { // what lies across the ends of buffers, and the parser's own opinion
+				for _, parse := range []bool{false, true} {
+					other := formFrom(nil, int64(len(body)), boundary)
+					other.feed.from = bufio.NewReaderSize(iotest.HalfReader(bytes.NewReader(body)), buffer)
+					_, otherErr := other.next()
+					require.NoError(t, otherErr)
+					other.feed.parse = parse
+					same, otherErr := io.ReadAll(other)
+					require.Equal(t, err == nil, otherErr == nil, "%v, %v", err, otherErr)
+					if err == nil {
+						require.Equal(t, got, same)
+					}
+				}
+			}
 			if err == nil { // a form that breaks off may have more of its file than a whole one had room for
 				require.LessOrEqual(t, int64(len(got)), form.most+3) // the last line break may be left out, and others be shorter
 			}
