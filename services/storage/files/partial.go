@@ -210,6 +210,7 @@ func (s *Service) describe(ctx context.Context, u *partial, file *ledger.File) e
 	}
 	defer mute(body)
 	m := s.newMeter(ctx, in, body, watch)
+	defer m.digests.settle()
 	buffer := make([]byte, bodyBuffer)
 	for !m.ended {
 		if _, err := m.Read(buffer); err != nil && !m.ended {

@@ -190,6 +190,7 @@ func (s *Service) putPart(c *fiber.Ctx) error {
 	ctx, watch := watched(s.life, idleLimit)
 	defer watch.stop()
 	m := &meter{ctx: ctx, in: &Incoming{Size: size, Sums: sums}, from: body, watch: watch, digests: newDigests(sums)}
+	defer m.digests.settle()
 	part, err := s.sealPart(ctx, u, signed.Part, from, signed.Part == partsCount(u), size, m)
 	if m.failed != nil {
 		err = m.failed

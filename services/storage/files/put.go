@@ -60,6 +60,7 @@ func (s *Service) put(ctx context.Context, in *Incoming, body io.Reader) (_ *led
 		return nil, file, err
 	}
 	m := s.newMeter(ctx, in, body, watch)
+	defer m.digests.settle()
 	m.booking = b
 	defer func() {
 		if err == nil {
