@@ -27,12 +27,13 @@ const (
 	// besideAhead is how many bytes may be on their way, as far as the system allows it: with so much to do, both ends work at once, and
 	// neither is woken for every piece.
 	besideAhead = 2 << 20
-	// besideKey is the metadata key of the header in which a plugin names the socket for the rest of a Put.
-	besideKey = "rivergate-beside"
+	// besideKey is the metadata key of the header in which a plugin names the socket for the rest of a Put. Of its kind, since a folder may
+	// have any name.
+	besideKey = "rivergate-beside-bin"
 	// envSocketDir is where go-plugin has a plugin make its sockets; the host removes the folder with the process.
 	envSocketDir = "PLUGIN_UNIX_SOCKET_DIR"
-	// acceptTime bounds the way from a connection that is made to its acceptance.
-	acceptTime = 10 * time.Second
+	// acceptTime is how long a plugin waits for the host to come for a body.
+	acceptTime = time.Minute
 )
 
 // listenBeside makes a socket for one body; nil: there is no place for it.

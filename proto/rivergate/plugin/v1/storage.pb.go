@@ -281,7 +281,7 @@ type PutFrame struct {
 	Data  []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most 4 MiB
 	End   *BodyEnd               `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`
 	// Only to a plugin with the capability "beside": the rest of the body would come through a unix socket. The plugin answers with the
-	// metadata "rivergate-beside" in its header: the path of a socket on which it listens, or nothing. A second frame that says beside: the
+	// metadata "rivergate-beside-bin" in its header: the path of a socket on which it listens, or nothing. A second frame that says beside: the
 	// host has connected; its bytes are the body's next ones until it closes, and the frame with the end follows in the call. A frame
 	// with data: the host could not connect, and the body goes on in frames.
 	Beside        bool `protobuf:"varint,5,opt,name=beside,proto3" json:"beside,omitempty"`
