@@ -67,17 +67,23 @@ func accept(ctx context.Context, listener *net.UnixListener) (*aside, error) {
 	return nil, fmt.Errorf("%w: nobody came for the socket of a body: %w", protocol.ErrMalformed, err)
 }
 
-// dialBeside connects to a socket that a plugin has named.
+// errUnreached: the plugin's socket cannot be connected to from here.
+var errUnreached = errors.New("the socket that the plugin has named cannot be reached")
+
+// dialBeside connects to a socket that a plugin has named. errUnreached; the context's own cause when it has ended.
 func dialBeside(ctx context.Context, path string, watch *watch) (*aside, error) {
 	var conn net.Conn
 	err := watch.during(func() (err error) {
 		conn, err = new(net.Dialer).DialContext(ctx, "unix", path)
 		return err
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+		return newAside(ctx, conn, watch), nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	}
-	return newAside(ctx, conn, watch), nil
+	return nil, errUnreached
 }
 
 // aside is one end of a body that goes beside its call. It ends with the context.
@@ -100,9 +106,6 @@ func (a *aside) close() {
 }
 
 func (a *aside) Read(p []byte) (n int, err error) {
-	if a.watch == nil {
-		return a.conn.Read(p)
-	}
 	err = a.watch.during(func() error {
 		n, err = a.conn.Read(p)
 		return err
@@ -111,9 +114,6 @@ func (a *aside) Read(p []byte) (n int, err error) {
 }
 
 func (a *aside) Write(p []byte) (n int, err error) {
-	if a.watch == nil {
-		return a.conn.Write(p)
-	}
 	err = a.watch.during(func() error {
 		n, err = a.conn.Write(p)
 		return err
@@ -137,9 +137,12 @@ func (u *uploading) sendBeside(in *pieces) (done, ended bool, bodyErr, err error
 		return false, false, nil, nil
 	}
 	to, err := dialBeside(u.ctx, named[0], u.watch)
-	if err != nil {
+	if errors.Is(err, errUnreached) {
 		u.unreached()
 		return false, false, nil, nil
+	}
+	if err != nil {
+		return true, false, nil, err
 	}
 	defer to.close()
 	if ended, err = u.frame(&outgoingFrame{beside: true}); ended || err != nil {

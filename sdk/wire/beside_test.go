@@ -121,6 +121,8 @@ func TestABodyBesideThatBreaksOffStoresNothing(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Error(t, <-impl.failed)
 	require.Empty(t, impl.content)
+	_, err = dialBeside(ctx, "/nowhere", nil)
+	require.ErrorIs(t, err, context.Canceled, "that tells nothing about the socket")
 
 	impl.fail = protocol.ErrFull // while the host sends, more than the socket holds
 	_, err = c.Put(t.Context(), "i", protocol.Put{Key: "k", Size: -1}, bytes.NewReader(bytesOf(64<<20)))
@@ -267,31 +269,28 @@ func TestAPluginThatLiesBesideItsCallIsFoundOut(t *testing.T) {
 		_, err := c.Put(t.Context(), "i", protocol.Put{Key: "k", Size: -1}, bytes.NewReader(bytesOf(64<<20)))
 		return err
 	}
-	h.put = func(s grpc.ClientStreamingServer[pluginv1.PutFrame, pluginv1.StoredObject]) error {
-		l := listener(t, s.Context())
-		if err := s.SendHeader(metadata.Pairs(besideKey, l.Addr().String())); err != nil {
-			return err
+	accepting := func(then func(net.Conn, grpc.ClientStreamingServer[pluginv1.PutFrame, pluginv1.StoredObject]) error) {
+		h.put = func(s grpc.ClientStreamingServer[pluginv1.PutFrame, pluginv1.StoredObject]) error {
+			l := listener(t, s.Context())
+			if err := s.SendHeader(metadata.Pairs(besideKey, l.Addr().String())); err != nil {
+				return err
+			}
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return then(conn, s)
 		}
-		conn, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		return errors.Join(conn.Close(), s.SendAndClose(&pluginv1.StoredObject{Key: "k", Size: 64 << 20}))
 	}
+	accepting(func(conn net.Conn, s grpc.ClientStreamingServer[pluginv1.PutFrame, pluginv1.StoredObject]) error {
+		return errors.Join(conn.Close(), s.SendAndClose(&pluginv1.StoredObject{Key: "k", Size: 64 << 20}))
+	})
 	require.ErrorIs(t, put(), protocol.ErrMalformed, "acknowledged without the body")
-	h.put = func(s grpc.ClientStreamingServer[pluginv1.PutFrame, pluginv1.StoredObject]) error {
-		l := listener(t, s.Context())
-		if err := s.SendHeader(metadata.Pairs(besideKey, l.Addr().String())); err != nil {
-			return err
-		}
-		conn, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
+	accepting(func(_ net.Conn, s grpc.ClientStreamingServer[pluginv1.PutFrame, pluginv1.StoredObject]) error {
 		<-s.Context().Done()
 		return s.Context().Err()
-	}
+	})
 	c.wait = patience{answer: time.Minute, progress: 200 * time.Millisecond, work: time.Minute}
 	require.ErrorIs(t, put(), ErrStalled, "nothing is taken")
 }

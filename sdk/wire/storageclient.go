@@ -34,8 +34,11 @@ func newWatch(after time.Duration, cancel context.CancelCauseFunc) *watch {
 	return w
 }
 
-// during runs a call that is progress when it returns.
+// during runs a call that is progress when it returns. Without a watch, nobody waits for that.
 func (w *watch) during(call func() error) error {
+	if w == nil {
+		return call()
+	}
 	w.timer.Reset(w.after)
 	err := call()
 	w.timer.Stop()
@@ -257,22 +260,13 @@ func (d *downloading) open(c *client, key string, part protocol.Range) (protocol
 	return object, file, nil
 }
 
-// errUnreached: the plugin's socket cannot be connected to from here.
-var errUnreached = errors.New("the socket that the plugin has named cannot be reached")
-
 // connect takes what is to come beside the call.
 func (d *downloading) connect(asked bool, frame *incomingFrame) (err error) {
 	if !asked || frame.size > 0 || frame.file != nil {
 		return fmt.Errorf("%w: a socket that was not asked for", protocol.ErrMalformed)
 	}
 	d.body.aside, err = dialBeside(d.ctx, frame.socket, d.watch)
-	if err != nil && d.ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", context.Cause(d.ctx), err)
-	}
-	if err != nil {
-		return errUnreached
-	}
-	return nil
+	return err
 }
 
 func namedFile(asked bool, frame *incomingFrame) (*pluginv1.OpenFile, error) {

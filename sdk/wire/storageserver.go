@@ -131,13 +131,10 @@ func (s *storageServer) Get(m *pluginv1.GetRequest, stream grpc.ServerStreamingS
 		if m.TakesFile && left >= frameBytes {
 			file = nameFile(content, left)
 		}
-		switch {
-		case file == nil:
+		if file == nil {
 			err = sendObject(stream, object, left, m.TakesBeside, content)
-		default:
-			if err = stream.SendMsg(&outgoingFrame{head: objectOut(object), file: file}); err == nil {
-				<-ctx.Done() // the host has opened it, or has gone
-			}
+		} else if err = stream.SendMsg(&outgoingFrame{head: objectOut(object), file: file}); err == nil {
+			<-ctx.Done() // the host has opened it, or has gone
 		}
 	}
 	return faultToStatus(errors.Join(err, content.Close()))
