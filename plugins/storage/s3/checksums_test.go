@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"sync/atomic"
 	"testing"
 
@@ -26,11 +23,8 @@ type choosy struct {
 func newChoosy(t *testing.T, s *store) *choosy {
 	t.Helper()
 	c := &choosy{}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: s.address})
-		r.Out.Host = r.In.Host // as it was signed
-	}}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	proxy := s.proxy()
+	s.behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.URL.Query().Has("uploads") {
 			c.begun.Add(1)
 			if r.Header.Get("X-Amz-Checksum-Algorithm") != "" {
@@ -55,15 +49,6 @@ func newChoosy(t *testing.T, s *store) *choosy {
 		}
 		proxy.ServeHTTP(w, r)
 	}))
-	t.Cleanup(server.Close)
-	at, err := url.Parse(server.URL)
-	require.NoError(t, err)
-	inner := *s
-	proxy.Rewrite = func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: inner.address})
-		r.Out.Host = r.In.Host
-	}
-	s.address = at.Host
 	return c
 }
 

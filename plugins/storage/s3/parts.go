@@ -134,7 +134,9 @@ func (t *transfer) put(ctx context.Context, size int64, body io.Reader) (total i
 		}
 		slot, held := t.slot(ctx, size, want)
 		if !held {
-			n, err = want, t.send(ctx, number, io.LimitReader(body, want), want, nil)
+			n, err = want, t.send(number, func() (minio.ObjectPart, error) {
+				return t.b.putPart(ctx, t.key, t.upload, number, io.LimitReader(body, want), want)
+			})
 		} else {
 			n, err = t.hold(ctx, sending, number, slot[:want], body)
 		}
@@ -178,30 +180,22 @@ func (t *transfer) hold(ctx context.Context, sending *errgroup.Group, number int
 	}
 	sending.Go(func() error {
 		defer t.b.parts.give(slot[:cap(slot)])
-		return t.send(ctx, number, nil, int64(n), slot[:n])
+		return t.send(number, func() (minio.ObjectPart, error) {
+			return t.b.putHeld(ctx, t.key, t.upload, number, slot[:n], t.checksums)
+		})
 	})
 	return int64(n), nil
 }
 
-// send sends a part that is held, or body as it comes.
-func (t *transfer) send(ctx context.Context, number int, body io.Reader, size int64, held []byte) error {
-	var part minio.ObjectPart
-	var err error
-	if held != nil {
-		part, err = t.b.putHeld(ctx, t.key, t.upload, number, held, t.checksums)
-	} else {
-		part, err = t.b.putPart(ctx, t.key, t.upload, number, body, size)
-	}
+// send puts a part and notes it.
+func (t *transfer) send(number int, put func() (minio.ObjectPart, error)) error {
+	part, err := put()
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	done := minio.CompletePart{PartNumber: number, ETag: part.ETag}
-	if t.checksums {
-		done.ChecksumCRC32C = part.ChecksumCRC32C
-	}
-	t.done = append(t.done, done)
+	t.done = append(t.done, minio.CompletePart{PartNumber: number, ETag: part.ETag, ChecksumCRC32C: part.ChecksumCRC32C})
 	return nil
 }
 

@@ -3,6 +3,9 @@ package main
 import (
 	"crypto/rand"
 	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"strings"
@@ -43,4 +46,23 @@ func (s *store) config(more map[string]any) map[string]any {
 	}
 	maps.Copy(config, more)
 	return config
+}
+
+// proxy passes requests to the server.
+func (s *store) proxy() *httputil.ReverseProxy {
+	to := &url.URL{Scheme: "http", Host: s.address}
+	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		r.Out.Host = r.In.Host // as it was signed
+	}}
+}
+
+// behind puts h in front of the server.
+func (s *store) behind(t *testing.T, h http.Handler) {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	s.address = at.Host
 }

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"sync/atomic"
 	"testing"
 
@@ -25,12 +22,8 @@ type cutting struct {
 
 func newCutting(t *testing.T, s *store) *cutting {
 	t.Helper()
-	to := &url.URL{Scheme: "http", Host: s.address}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(to)
-		r.Out.Host = r.In.Host // as it was signed
-	}}
 	c := &cutting{}
+	proxy := s.proxy()
 	proxy.ModifyResponse = func(r *http.Response) error {
 		making := r.Request.Method == http.MethodPut && r.Request.URL.Query().Get("uploadId") == "" || r.Request.Method == http.MethodPost && r.Request.URL.Query().Has("uploadId")
 		switch {
@@ -40,11 +33,7 @@ func newCutting(t *testing.T, s *store) *cutting {
 		return nil
 	}
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { panic(http.ErrAbortHandler) }
-	server := httptest.NewServer(proxy)
-	t.Cleanup(server.Close)
-	at, err := url.Parse(server.URL)
-	require.NoError(t, err)
-	s.address = at.Host
+	s.behind(t, proxy)
 	return c
 }
 
