@@ -48,7 +48,7 @@ func allocated() uint64 {
 
 func TestAnAcknowledgementThatIsTooMuchEndsThePluginAndNobodyElse(t *testing.T) {
 	for lie, want := range map[string]string{
-		"vast-ack":    "killed: it broke the protocol: receive acknowledgement: protocol violation: a message of 1024 MiB, and 64 MiB are the most that is allowed",
+		"vast-ack":    "killed: it broke the protocol: receive acknowledgement: protocol violation: a message of 256 MiB, and 64 MiB are the most that is allowed",
 		"crowded-ack": "killed: it broke the protocol: receive acknowledgement: protocol violation: a message that cannot be taken: a message with more than 1048576 outcomes",
 	} {
 		t.Run(lie, func(t *testing.T) {

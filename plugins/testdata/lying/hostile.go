@@ -40,12 +40,12 @@ func longReason(lie string) *pluginv1.HealthResponse {
 	return nil
 }
 
-// vastAck is one message of a gigabyte.
+// vastAck is one message of 256 MiB: four times what is allowed, and no more than a slow machine makes between two checks of its health.
 func vastAck(through uint64) *pluginv1.Ack {
 	ack := &pluginv1.Ack{ThroughSeq: through}
-	// Field 15, which no version has: a gigabyte that is not made of objects here.
-	b := append(make([]byte, 0, 1<<30+8), 0x7a, 0x80, 0x80, 0x80, 0x80, 0x04)
-	ack.ProtoReflect().SetUnknown(b[:1<<30+6])
+	// Field 15, which no version has: bytes that are not made of objects here.
+	b := append(make([]byte, 0, 1<<28+8), 0x7a, 0x80, 0x80, 0x80, 0x80, 0x01)
+	ack.ProtoReflect().SetUnknown(b[:1<<28+6])
 	return ack
 }
 

@@ -46,7 +46,7 @@
 //	spoilt         needs triggers, and dies on one without metadata
 //	small          receives 4 MiB and no more
 //	ignores-term   runs on after SIGTERM
-//	vast-ack       acknowledges with a message of a gigabyte
+//	vast-ack       acknowledges with a message of 256 MiB
 //	crowded-ack    acknowledges with five million outcomes of nothing
 //	endless-acks   acknowledges the first batch again and again, and never stops
 //	never-reads    opens the stream and reads nothing of it
