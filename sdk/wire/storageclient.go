@@ -58,14 +58,17 @@ type uploading struct {
 // answer says why.
 func (u *uploading) send(head proto.Message, size int64, from io.Reader) (total int64, ended bool, bodyErr, err error) {
 	in := &pieces{r: from, size: size, most: frameBytes}
+	// The head alone: the plugin makes ready while the first bytes are read.
+	if ended, err := u.frame(&outgoingFrame{head: head}); ended || err != nil {
+		return 0, ended, nil, err
+	}
 	for {
 		data, err := in.next()
 		if err != nil {
 			return in.read, false, err, nil
 		}
 		aside := u.beside && !in.done && in.read >= frameBytes
-		frame := &outgoingFrame{head: head, data: data, beside: aside}
-		head = nil
+		frame := &outgoingFrame{data: data, beside: aside}
 		if in.done {
 			frame.end = in.end()
 		}
