@@ -34,35 +34,40 @@ func (l *Local) Put(ctx context.Context, put sdk.Put, body io.Reader) (sdk.Objec
 		return sdk.Object{}, err
 	}
 	doing := fmt.Sprintf("put %q", put.Key)
-	if put.OnlyNew {
-		// Looked at now to spare the bytes, and again when it counts.
-		if _, _, err := l.stat(put.Key); err == nil {
-			return sdk.Object{}, fmt.Errorf("%s: %w", doing, sdk.ErrPrecondition)
-		}
-	}
-	temp, err := t.write(put.Size, body)
+	temp, info, err := t.write(put.Size, body)
 	if err != nil {
 		return sdk.Object{}, t.failure(doing, err)
 	}
-	return l.publish(ctx, doing, t, temp, put)
+	return l.publish(ctx, doing, t, temp, info, put)
 }
 
 // write makes a temporary file of body, on the disk when it returns.
-func (t *tier) write(size int64, body io.Reader) (name string, err error) {
-	file, name, err := t.create()
+func (t *tier) write(size int64, body io.Reader) (temp string, info fs.FileInfo, err error) {
+	file, temp, err := t.create()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if err = reserve(file, size); err == nil {
 		err = fill(file, body)
 	}
-	if err == nil {
+	if info, err = t.finish(file, temp, err); err != nil {
+		return "", nil, err
+	}
+	return temp, info, nil
+}
+
+// finish syncs and closes a temporary file that was written, or removes it when that has failed.
+func (t *tier) finish(file *os.File, temp string, failed error) (info fs.FileInfo, err error) {
+	if err = failed; err == nil {
 		err = file.Sync()
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return "", errors.Join(err, t.root.Remove(name))
+	if err == nil {
+		info, err = file.Stat()
 	}
-	return name, nil
+	if err = errors.Join(err, file.Close()); err != nil {
+		err = errors.Join(err, t.root.Remove(temp))
+	}
+	return info, err
 }
 
 func fill(file *os.File, body io.Reader) error {
@@ -93,8 +98,8 @@ func fill(file *os.File, body io.Reader) error {
 	}
 }
 
-// publish moves a temporary file to its place; afterwards it is not there any more, whatever happens.
-func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string, put sdk.Put) (_ sdk.Object, err error) {
+// publish moves a temporary file, which info describes, to its place; afterwards it is not there any more, whatever happens.
+func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string, info fs.FileInfo, put sdk.Put) (_ sdk.Object, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(t.failure(doing, err), ignoreMissing(t.root.Remove(temp)))
@@ -125,10 +130,6 @@ func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string,
 				return sdk.Object{}, err
 			}
 		}
-	}
-	info, err := t.root.Lstat(name)
-	if err != nil {
-		return sdk.Object{}, err
 	}
 	return describe(put.Key, t, info), nil
 }
@@ -274,14 +275,14 @@ func (l *Local) Copy(ctx context.Context, from string, to sdk.Put) (sdk.Object, 
 	}
 	temp := path.Join(target.temp, random())
 	if source == target && source.root.Link(pathOf(from), temp) == nil {
-		o, err := l.publish(ctx, doing, target, temp, to)
+		o, err := l.publish(ctx, doing, target, temp, info, to)
 		_ = target.root.Remove(temp) // two names of one file: renaming the one to the other does nothing
 		return o, err
 	}
-	if temp, err = target.write(info.Size(), &contextReader{ctx, file}); err != nil {
+	if temp, info, err = target.write(info.Size(), &contextReader{ctx, file}); err != nil {
 		return sdk.Object{}, target.failure(doing, err)
 	}
-	return l.publish(ctx, doing, target, temp, to)
+	return l.publish(ctx, doing, target, temp, info, to)
 }
 
 // contextReader ends a copy that nobody waits for.

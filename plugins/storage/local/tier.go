@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rivergate/rivergate/plugins/internal/durable"
 	"github.com/rivergate/rivergate/sdk"
 )
@@ -22,8 +24,9 @@ type tier struct {
 	path string
 	root *os.Root
 
-	temp string   // this process's own folder below tempFolder
-	lock *os.File // held while the process lives; nil: there is no temp folder
+	temp    string   // this process's own folder below tempFolder
+	tempDir *os.File // that folder; nil: there is none
+	lock    *os.File // held while the process lives; nil: there is no temp folder
 }
 
 func openTier(t sdk.Tier, at string) (*tier, error) {
@@ -66,7 +69,11 @@ func (t *tier) makeTemp() error {
 		return errors.Join(fmt.Errorf("lock: %w", err), lock.Close(), t.root.Remove(name+lockSuffix))
 	}
 	t.lock, t.temp = lock, name
-	return t.root.Mkdir(name, 0o750)
+	if err := t.root.Mkdir(name, 0o750); err != nil {
+		return err
+	}
+	t.tempDir, err = t.root.Open(name)
+	return err
 }
 
 // sweep removes the temporary folders of processes that are dead.
@@ -129,6 +136,9 @@ func (t *tier) readNames(folder string) ([]string, error) {
 
 func (t *tier) close() error {
 	var errs []error
+	if t.tempDir != nil {
+		errs = append(errs, t.tempDir.Close())
+	}
 	if t.lock != nil {
 		errs = append(errs, t.root.RemoveAll(t.temp), t.root.Remove(t.temp+lockSuffix), t.lock.Close())
 	}
@@ -151,11 +161,15 @@ func (t *tier) syncFolder(name string) error {
 	if err != nil {
 		return err
 	}
-	err = folder.Sync()
+	return errors.Join(syncNames(folder), folder.Close())
+}
+
+func syncNames(folder *os.File) error {
+	err := folder.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = nil // some network file systems cannot, and need not
+		return nil // some network file systems cannot, and need not
 	}
-	return errors.Join(err, folder.Close())
+	return err
 }
 
 // makeFolders makes the folders of a path, each name durable.
@@ -178,14 +192,11 @@ func (t *tier) makeFolders(folder string) error {
 // attempts bounds how often a folder is made again that somebody empties at the same moment.
 const attempts = 100
 
-// rename moves a file to the place of an object, making the folders that it lies in. The name is durable then.
-func (t *tier) rename(from, to string) error {
+// rename moves a temporary file to the place of an object, making the folders that it lies in. The name is durable then.
+func (t *tier) rename(temp, to string) error {
 	folder := path.Dir(to)
 	for range attempts {
-		err := t.root.Rename(from, to)
-		if err == nil {
-			return t.syncFolder(folder)
-		}
+		err := t.renameInto(folder, temp, path.Base(to))
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -194,6 +205,19 @@ func (t *tier) rename(from, to string) error {
 		}
 	}
 	return fmt.Errorf("the folder of %s is removed again and again", to)
+}
+
+// renameInto finds the folder once, for all that is to be done there.
+func (t *tier) renameInto(folder, temp, name string) error {
+	into, err := t.root.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer into.Close() // it was only read and synced
+	if err := unix.Renameat(int(t.tempDir.Fd()), path.Base(temp), int(into.Fd()), name); err != nil {
+		return &os.LinkError{Op: "rename", Old: temp, New: path.Join(folder, name), Err: err}
+	}
+	return syncNames(into)
 }
 
 // remove removes the file of an object, and the folders that are empty without it. The name is gone for good then.
@@ -210,9 +234,13 @@ func (t *tier) remove(name string) error {
 
 // create makes a temporary file.
 func (t *tier) create() (*os.File, string, error) {
-	name := path.Join(t.temp, random())
-	file, err := t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
-	return file, name, err
+	name := random()
+	temp := path.Join(t.temp, name)
+	fd, err := unix.Openat(int(t.tempDir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o640)
+	if err != nil {
+		return nil, temp, &fs.PathError{Op: "create", Path: temp, Err: err}
+	}
+	return os.NewFile(uintptr(fd), temp), temp, nil
 }
 
 func random() string {

@@ -113,11 +113,11 @@ func (l *Local) PutPart(_ context.Context, key, upload string, number int, size 
 	if err != nil {
 		return sdk.Part{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	temp, err := t.write(size, body)
+	temp, info, err := t.write(size, body)
 	if err != nil {
 		return sdk.Part{}, t.failure(doing, err)
 	}
-	part, err := t.keepPart(temp, folder, number)
+	part, err := t.keepPart(temp, info, folder, number)
 	if err != nil {
 		err = errors.Join(err, ignoreMissing(t.root.Remove(temp)))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -128,15 +128,8 @@ func (l *Local) PutPart(_ context.Context, key, upload string, number int, size 
 	return part, nil
 }
 
-func (t *tier) keepPart(temp, folder string, number int) (sdk.Part, error) {
-	info, err := t.root.Lstat(temp)
-	if err == nil {
-		err = t.root.Rename(temp, path.Join(folder, partName(number)))
-	}
-	if err == nil {
-		err = t.syncFolder(folder)
-	}
-	if err != nil {
+func (t *tier) keepPart(temp string, info fs.FileInfo, folder string, number int) (sdk.Part, error) {
+	if err := t.renameInto(folder, temp, partName(number)); err != nil {
 		return sdk.Part{}, err
 	}
 	return sdk.Part{Number: number, ETag: etagOf(info), Size: info.Size()}, nil
@@ -157,11 +150,11 @@ func (l *Local) CompleteUpload(ctx context.Context, put sdk.Put, upload string, 
 	if len(parts) == 0 {
 		return sdk.Object{}, fmt.Errorf("%s: %w: it has no part", doing, sdk.ErrNotFound)
 	}
-	temp, err := t.concatenate(ctx, folder, parts, put.Size)
+	temp, info, err := t.concatenate(ctx, folder, parts, put.Size)
 	if err != nil {
 		return sdk.Object{}, t.failure(doing, err)
 	}
-	o, err := l.publish(ctx, doing, t, temp, put)
+	o, err := l.publish(ctx, doing, t, temp, info, put)
 	if err != nil {
 		return sdk.Object{}, err
 	}
@@ -171,24 +164,24 @@ func (l *Local) CompleteUpload(ctx context.Context, put sdk.Put, upload string, 
 	return o, nil
 }
 
-func (t *tier) concatenate(ctx context.Context, folder string, parts []sdk.Part, size int64) (string, error) {
+func (t *tier) concatenate(ctx context.Context, folder string, parts []sdk.Part, size int64) (temp string, info fs.FileInfo, err error) {
 	total := int64(0)
 	for _, p := range parts {
 		info, err := t.root.Lstat(path.Join(folder, partName(p.Number)))
 		if missing(err) || err == nil && etagOf(info) != p.ETag {
-			return "", fmt.Errorf("%w: part %d is another one than was put, or not there", sdk.ErrNotFound, p.Number)
+			return "", nil, fmt.Errorf("%w: part %d is another one than was put, or not there", sdk.ErrNotFound, p.Number)
 		}
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		total += info.Size()
 	}
 	if size >= 0 && size != total {
-		return "", fmt.Errorf("%w: %d bytes were announced, the parts have %d", sdk.ErrSize, size, total)
+		return "", nil, fmt.Errorf("%w: %d bytes were announced, the parts have %d", sdk.ErrSize, size, total)
 	}
 	file, temp, err := t.create()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	err = reserve(file, total)
 	for _, p := range parts {
@@ -196,13 +189,10 @@ func (t *tier) concatenate(ctx context.Context, folder string, parts []sdk.Part,
 			err = t.appendPart(ctx, file, path.Join(folder, partName(p.Number)))
 		}
 	}
-	if err == nil {
-		err = file.Sync()
+	if info, err = t.finish(file, temp, err); err != nil {
+		return "", nil, err
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return "", errors.Join(err, t.root.Remove(temp))
-	}
-	return temp, nil
+	return temp, info, nil
 }
 
 // appendPart leaves the copying to the kernel, in steps that can be broken off.
