@@ -39,29 +39,7 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 // With PostgreSQL, fn runs again from the start when the transaction lost against another one, or when the connection was lost
 // before the commit: it must give the same result then.
 func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.again(ctx, func() error { return db.once(ctx, db.writer, fn) })
-}
-
-// beginner is the pool that writes, or one connection of it.
-type beginner interface {
-	BeginTx(ctx context.Context, options *sql.TxOptions) (*sql.Tx, error)
-}
-
-func (db *DB) once(ctx context.Context, on beginner, fn func(tx *Tx) error) error {
-	tx, err := on.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	if err := fn(db.tx(tx)); err != nil {
-		if undo := tx.Rollback(); undo != nil && !errors.Is(undo, sql.ErrTxDone) && !lost(err) {
-			err = errors.Join(err, undo)
-		}
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", db.commitFailed(err))
-	}
-	return nil
+	return db.again(ctx, func() error { return db.once(ctx, false, fn) })
 }
 
 // Snapshot runs fn, which only reads, on one state of the database. Keep it short: SQLite's log does not shrink meanwhile.
@@ -85,7 +63,13 @@ func (db *DB) Snapshot(ctx context.Context, fn func(tx *Tx) error) error {
 
 // Reader is for queries; that of SQLite refuses to write. Read page by page: a query that stays open keeps SQLite's log from
 // shrinking, and occupies a connection.
-func (db *DB) Reader() *Reader { return &Reader{querier{db.reader, db.dialect}} }
+func (db *DB) Reader() *Reader {
+	r := &Reader{querier: querier{db.reader, db.dialect}}
+	if db.dialect == SQLite {
+		r.pool = db.reader
+	}
+	return r
+}
 
 // Close closes it; all queries must have ended.
 func (db *DB) Close() error {

@@ -139,12 +139,12 @@ func (db *DB) lead(ctx context.Context, name string, ln *lane) {
 		err = conn.Close() // back into the pool, from where the transaction takes it
 	}
 	if err == nil {
-		all := func(tx *Tx) error { return runJobs(ctx, tx, jobs) }
+		within := ctx
+		if db.dialect == SQLite {
+			within = context.WithoutCancel(ctx) // nothing of it waits for anybody, and each statement would have its own goroutine to watch for the end
+		}
 		err = db.again(ctx, func() error {
-			if loose {
-				return db.onceUnsynced(ctx, all)
-			}
-			return db.once(ctx, db.writer, all)
+			return db.once(ctx, loose, func(tx *Tx) error { return runJobs(within, tx, jobs) })
 		})
 	}
 	for _, j := range jobs {

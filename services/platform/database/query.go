@@ -19,36 +19,68 @@ type Querier interface {
 // Tx is a transaction.
 type Tx struct {
 	querier
-	tx *sql.Tx
+	prepare preparer
 }
 
-func (db *DB) tx(tx *sql.Tx) *Tx { return &Tx{querier{tx, db.dialect}, tx} }
+// preparer is a sql.Tx, or the sql.Conn that a transaction was begun on.
+type preparer interface {
+	handle
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+func (db *DB) tx(on preparer) *Tx { return &Tx{querier{on, db.dialect}, on} }
 
 // Reader reads outside of transactions.
-type Reader struct{ querier }
+type Reader struct {
+	querier
+	pool *sql.DB // with SQLite
+}
+
+// QueryRowContext runs a query of which at most one row matters; it is to be a short one. With SQLite, ctx bounds the wait for a
+// connection alone: for each query that could be broken off, two goroutines would watch.
+func (r *Reader) QueryRowContext(ctx context.Context, query string, args ...any) *Row {
+	if r.pool == nil {
+		return r.querier.QueryRowContext(ctx, query, args...)
+	}
+	conn, err := r.pool.Conn(ctx)
+	if err != nil {
+		return &Row{err: err}
+	}
+	row := querier{conn, r.dialect}.QueryRowContext(context.WithoutCancel(ctx), query, args...)
+	row.conn = conn
+	return row
+}
 
 // querier gives both dialects the same statements and the same arguments.
 type querier struct {
-	on interface {
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	}
+	on      handle
 	dialect Dialect
+}
+
+// handle is what statements run on.
+type handle interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // Row is the one row of a query.
 type Row struct {
-	row *sql.Row
-	err error
+	row  *sql.Row
+	conn *sql.Conn // that is this query's alone; nil: none
+	err  error
 }
 
 // Scan is as of sql.Row: sql.ErrNoRows when there is none.
 func (r *Row) Scan(dest ...any) error {
-	if r.err != nil {
-		return r.err
+	err := r.err
+	if err == nil {
+		err = r.row.Scan(dest...)
 	}
-	return r.row.Scan(dest...)
+	if r.conn != nil {
+		_ = r.conn.Close() // back into the pool
+	}
+	return err
 }
 
 // Dialect tells the two apart.
@@ -153,7 +185,7 @@ func (tx *Tx) PrepareContext(ctx context.Context, query string) (*Stmt, error) {
 		return s, nil
 	}
 	var err error
-	s.stmt, err = tx.tx.PrepareContext(ctx, query)
+	s.stmt, err = tx.prepare.PrepareContext(ctx, query)
 	return s, err
 }
 

@@ -1,0 +1,90 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+)
+
+// once runs fn in a transaction. loose, with SQLite: without the wait for the disk at the commit. A later commit that does wait brings
+// this one to the disk, too, as both lie in the same log; until then a power cut undoes it, and nothing else does.
+func (db *DB) once(ctx context.Context, loose bool, fn func(tx *Tx) error) error {
+	if db.dialect == SQLite {
+		return db.onceHere(ctx, loose, fn)
+	}
+	tx, err := db.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	if err := fn(db.tx(tx)); err != nil {
+		if undo := tx.Rollback(); undo != nil && !errors.Is(undo, sql.ErrTxDone) && !lost(err) {
+			err = errors.Join(err, undo)
+		}
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", db.commitFailed(err))
+	}
+	return nil
+}
+
+// onceHere is once with SQLite. A sql.Tx starts a goroutine of its own and one for each query in it, to watch for the end of its
+// context; each wakes a thread, which together takes as long as what the statements do.
+func (db *DB) onceHere(ctx context.Context, loose bool, fn func(tx *Tx) error) error {
+	conn, err := db.writer.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	clean := false // the connection is as it was
+	defer func() { // what becomes of the connection says nothing of the transaction
+		if !clean || loose && setSynchronous(conn, "FULL") != nil { // nobody else may get it as it is; what is open in it is undone
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close()
+	}()
+	if loose {
+		if err := setSynchronous(conn, "NORMAL"); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+	}
+	whole := context.WithoutCancel(ctx) // what begins and ends it is not broken off
+	if _, err := conn.ExecContext(whole, "BEGIN IMMEDIATE"); err != nil {
+		clean = true
+		return fmt.Errorf("begin: %w", err)
+	}
+	if err = fn(db.tx(conn)); err == nil {
+		err = ctx.Err() // as sql.Tx has it: nothing is committed for who has gone
+	}
+	if err == nil {
+		if _, err = conn.ExecContext(whole, "COMMIT"); err != nil {
+			err = fmt.Errorf("commit: %w", err)
+		}
+	}
+	if err == nil {
+		clean = true
+		return nil
+	}
+	// SQLite has ended it already after some errors; then this fails, and a new connection is made.
+	_, undo := conn.ExecContext(whole, "ROLLBACK")
+	clean = undo == nil
+	return err
+}
+
+// setSynchronous changes it for what the connection does next. It is no statement like others: it has its effect when it is
+// compiled, and would have none the next time, out of those that are kept.
+func setSynchronous(conn *sql.Conn, level string) error {
+	return conn.Raw(func(c any) error {
+		k, ok := c.(*keeping)
+		if !ok {
+			return fmt.Errorf("the connection is a %T", c)
+		}
+		s, err := k.Prepare("PRAGMA synchronous=" + level)
+		if err != nil {
+			return err
+		}
+		_, err = s.Exec(nil) //nolint:staticcheck // what replaces it takes a context, and there is nothing to cancel
+		return errors.Join(err, s.Close())
+	})
+}
