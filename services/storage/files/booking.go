@@ -7,24 +7,19 @@ import (
 	"github.com/rivergate/rivergate/services/storage/ledger"
 )
 
-// unbooked is the largest file of which bytes pass before its reservation is there.
+// unbooked is the largest file of which bytes pass before it has a reservation.
 const unbooked = 256 << 10
 
-// booking is the reservation of a file on its way in. That of a small one is made while its bytes go to the backend; without it, the
-// body does not end, so the backend cannot store it.
+// booking is the reservation of a file on its way in. That of a large one is made before its bytes; that of a small one when they have
+// passed, while the backend makes ready: without it, the body does not end, so the backend cannot store it.
 type booking struct {
 	hold     *ledger.Hold
-	done     chan struct{} // closed when the other two are final
+	made     bool
 	reserved int64
-	err      error
 }
 
-// book takes what the file will have, as far as that is known. It has not waited when that is little.
+// book takes what the file will have, as far as that is known, unless it is little.
 func (s *Service) book(ctx context.Context, in *Incoming) (*booking, error) {
-	bytes := in.Size
-	if bytes < 0 {
-		bytes = max(in.AtMost, 0)
-	}
 	hold, err := s.ledger.Plan(ledger.Reservation{
 		Org: in.File.Org, ObjectName: in.File.ObjectName, Kind: in.File.Kind, Free: in.File.Free, Overwrite: in.Mode == ledger.Replace, Fresh: in.Fresh,
 	})
@@ -32,38 +27,31 @@ func (s *Service) book(ctx context.Context, in *Incoming) (*booking, error) {
 		return nil, err
 	}
 	hold.Only(in.Replaces)
-	b := &booking{hold: hold, done: make(chan struct{}), reserved: bytes}
-	known := in.Size >= 0
-	go func() { // put does not return before it has ended
-		defer close(b.done)
-		b.err = hold.Reserve(ctx, b.reserved)
-		var full *ledger.QuotaError
-		if errors.As(b.err, &full) && !known && b.reserved > 0 {
-			// What stands behind the file may have made it look larger than it is: the exact size decides.
-			less := max(0, b.reserved-maxFields)
-			if err := hold.Reserve(ctx, less); err == nil {
-				b.reserved, b.err = less, nil
-			}
+	b := &booking{hold: hold}
+	if bytes := in.expected(); bytes > unbooked {
+		err = b.make(ctx, bytes, in.Size >= 0)
+	}
+	return b, err
+}
+
+// expected is how many bytes the file will have, as far as that is known.
+func (in *Incoming) expected() int64 {
+	if in.Size >= 0 {
+		return in.Size
+	}
+	return max(in.AtMost, 0)
+}
+
+// make reserves. Unless exact, what stands behind the file may have made it look larger than it is.
+func (b *booking) make(ctx context.Context, bytes int64, exact bool) error {
+	err := b.hold.Reserve(ctx, bytes)
+	var full *ledger.QuotaError
+	if errors.As(err, &full) && !exact && bytes > 0 {
+		less := max(0, bytes-maxFields)
+		if b.hold.Reserve(ctx, less) == nil {
+			bytes, err = less, nil
 		}
-	}()
-	if bytes > unbooked {
-		return b, b.wait()
 	}
-	return b, nil
-}
-
-// ready tells whether the reservation is there.
-func (b *booking) ready() (bool, error) {
-	select {
-	case <-b.done:
-		return true, b.err
-	default:
-		return false, nil
-	}
-}
-
-// wait returns when the reservation is there. It ends with the context that book was given.
-func (b *booking) wait() error {
-	<-b.done
-	return b.err
+	b.made, b.reserved = err == nil, bytes
+	return err
 }

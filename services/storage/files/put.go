@@ -69,22 +69,16 @@ func (s *Service) put(ctx context.Context, in *Incoming, body io.Reader) (_ *led
 		if m.failed != nil {
 			err = m.failed
 		}
-		if b.wait() == nil {
+		if b.made {
 			s.undo(b.hold, m.failed == nil && !errors.Is(err, protocol.ErrPrecondition))
 		}
 	}()
-	var sealed io.Reader = m
-	var keyID string
 	stored := in.Size
-	if s.keys != nil {
-		if stored >= 0 {
-			stored = seal.StoredSize(stored)
-		}
-		if sealed, keyID, err = s.keys.Seal(ctx, in.File.Org, m); err != nil {
-			return nil, file, err
-		}
+	if s.keys != nil && stored >= 0 {
+		stored = seal.StoredSize(stored)
 	}
-	object, err := s.objects.Put(ctx, protocol.Put{Key: b.hold.Key(), Size: stored, ContentType: in.File.ContentType, OnlyNew: true}, sealed)
+	out := &outgoing{keys: s.keys, m: m}
+	object, err := s.objects.Put(ctx, protocol.Put{Key: b.hold.Key(), Size: stored, ContentType: in.File.ContentType, OnlyNew: true}, out)
 	if err != nil {
 		return nil, file, backend("put an object", err)
 	}
@@ -92,7 +86,7 @@ func (s *Service) put(ctx context.Context, in *Incoming, body io.Reader) (_ *led
 		return nil, file, backend("put an object", errors.New("it was stored before its body had ended"))
 	}
 	file = in.File
-	file.KeyID, file.StoredSize, file.Size, file.SHA256, file.Tier = keyID, object.Size, m.n, m.digests.hex(), protocol.TierHot
+	file.KeyID, file.StoredSize, file.Size, file.SHA256, file.Tier = out.keyID, object.Size, m.n, m.digests.hex(), protocol.TierHot
 	m.describe(&file)
 	return b.hold, file, nil
 }
@@ -150,7 +144,6 @@ type meter struct {
 	in         *Incoming
 	from       io.Reader
 	booking    *booking // nil: all is charged already
-	booked     bool     // it is there
 	watch      *watch
 	digests    *digests
 	inspection *inspect.Inspection // nil: nobody looks
@@ -215,7 +208,7 @@ func (m *meter) pass(p []byte) error {
 	if m.in.Size >= 0 && m.n > m.in.Size {
 		return api.BadRequest("", "the body is longer than the %d bytes that were announced", m.in.Size)
 	}
-	if err := m.charge(m.n > unbooked); err != nil {
+	if err := m.charge(); err != nil {
 		return err
 	}
 	m.digests.write(p)
@@ -227,21 +220,22 @@ func (m *meter) pass(p []byte) error {
 	return nil
 }
 
-// charge sees to it that what has come is reserved; unless it must be now, it may wait until the booking is there.
-func (m *meter) charge(now bool) (err error) {
+// charge sees to it that what has come is reserved, unless it is little and more may come.
+func (m *meter) charge() error {
 	switch {
 	case m.booking == nil:
 		return nil
-	case m.booked:
-	case now:
-		m.booked, err = true, m.booking.wait()
-	default:
-		m.booked, err = m.booking.ready()
+	case m.booking.made:
+		return m.grow()
+	case m.ended:
+		return m.booking.make(m.ctx, m.n, true)
+	case m.n > unbooked:
+		if err := m.booking.make(m.ctx, max(m.n, m.in.expected()), m.in.Size >= 0); err != nil {
+			return err
+		}
+		return m.grow()
 	}
-	if !m.booked || err != nil {
-		return err
-	}
-	return m.grow()
+	return nil
 }
 
 // grow reserves ahead; at the edge of the quota, exactly what has come.
@@ -271,9 +265,6 @@ func (m *meter) end() (err error) {
 	if err := m.digests.check(m.in.Sums); err != nil {
 		return err
 	}
-	if err := m.charge(true); err != nil {
-		return err
-	}
 	if m.in.Late != nil {
 		if err := m.in.Late(&m.in.File); err != nil {
 			return err
@@ -285,6 +276,31 @@ func (m *meter) end() (err error) {
 		}
 	}
 	return nil
+}
+
+// outgoing is a file as it goes to the backend: sealed, where there are keys. It does not end before its reservation is there.
+type outgoing struct {
+	keys  *seal.Keys // nil: none
+	keyID string
+	m     *meter
+	from  io.Reader // nil until read: the backend makes ready meanwhile
+}
+
+func (o *outgoing) Read(p []byte) (n int, err error) {
+	if o.from == nil {
+		o.from = o.m
+		if o.keys != nil {
+			if o.from, o.keyID, o.m.failed = o.keys.Seal(o.m.ctx, o.m.in.File.Org, o.m); o.m.failed != nil {
+				return 0, o.m.failed
+			}
+		}
+	}
+	if n, err = o.from.Read(p); errors.Is(err, io.EOF) {
+		if o.m.failed = o.m.charge(); o.m.failed != nil {
+			return 0, o.m.failed
+		}
+	}
+	return n, err
 }
 
 // watch ends a context when nothing has moved for a while.
