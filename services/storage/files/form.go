@@ -124,7 +124,7 @@ type feed struct {
 	taken int64
 	file  bool
 
-	boundary []byte // with the end of the line before it
+	boundary *needle // with the end of the line before it
 	begun    bool
 	clean    int  // bytes that are there, and no part of a boundary
 	parse    bool // the parser has the word
@@ -167,7 +167,7 @@ func (f *feed) Read(p []byte) (int, error) {
 // begin: the file begins. The answer is the most bytes that it can have, exactly so many when nothing stands behind it; -1: not known.
 // A form whose lines end unusually, or that breaks off, may give a few more.
 func (f *feed) begin(size int64, boundary string) int64 {
-	f.file, f.boundary = true, []byte("\n--"+boundary)
+	f.file, f.boundary = true, newNeedle("\n--"+boundary)
 	if size < 0 {
 		return -1
 	}
@@ -191,18 +191,19 @@ func (f *feed) plain(p []byte) int {
 
 // look counts the bytes before the next thing that may be a boundary, or the begin of one.
 func (f *feed) look() int {
-	if _, err := f.from.Peek(len(f.boundary) + 1); err != nil {
+	boundary := f.boundary.text
+	if _, err := f.from.Peek(len(boundary) + 1); err != nil {
 		return 0
 	}
 	there, _ := f.from.Peek(f.from.Buffered())
-	if !f.begun && bytes.HasPrefix(there, f.boundary[1:]) {
+	if !f.begun && bytes.HasPrefix(there, boundary[1:]) {
 		return 0 // the file is empty
 	}
 	f.begun = true
-	if i := bytes.Index(there, f.boundary); i >= 0 {
+	if i := f.boundary.in(there); i >= 0 {
 		return max(0, i-1) // the line may end with two bytes
 	}
-	return len(there) - len(f.boundary)
+	return len(there) - len(boundary)
 }
 
 // Read reads the file. Its end is told only when the rest of the form is read and in order.
