@@ -48,7 +48,7 @@ func (s *Service) sendVersion(c *fiber.Ctx, file ledger.File, contentType, fileN
 			return err
 		}
 	}
-	body = &canceling{body, cancel}
+	body = &canceling{body, cancel, min(part.length, bodyBuffer)}
 
 	header := &c.Response().Header
 	header.Set(fiber.HeaderETag, v.etag)
@@ -94,6 +94,7 @@ func attachment(fileName string) string {
 type canceling struct {
 	io.ReadCloser
 	cancel context.CancelFunc
+	piece  int64 // to be written at once
 }
 
 func (r *canceling) Close() error {
@@ -101,12 +102,12 @@ func (r *canceling) Close() error {
 	return r.ReadCloser.Close()
 }
 
-// WriteTo spares a copy where the reader can.
+// WriteTo spares a copy where the reader can. Otherwise it writes large pieces: for each, the client is woken.
 func (r *canceling) WriteTo(w io.Writer) (int64, error) {
 	if from, ok := r.ReadCloser.(io.WriterTo); ok {
 		return from.WriteTo(w)
 	}
-	return io.CopyBuffer(w, struct{ io.Reader }{r.ReadCloser}, make([]byte, bodyBuffer))
+	return io.CopyBuffer(w, struct{ io.Reader }{r.ReadCloser}, make([]byte, max(r.piece, 1)))
 }
 
 // nothing is the body of an answer without one.

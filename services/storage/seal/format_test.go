@@ -39,13 +39,8 @@ func (c *chopped) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// readBy reads to the end with reads of size bytes; 0: by WriteTo.
+// readBy reads to the end with reads of size bytes.
 func readBy(r io.Reader, size int) ([]byte, error) {
-	if size == 0 {
-		var b bytes.Buffer
-		_, err := r.(io.WriterTo).WriteTo(&b)
-		return b.Bytes(), err
-	}
 	var all []byte
 	p := make([]byte, size)
 	for {
@@ -65,7 +60,7 @@ func TestAnyRangeOfAnyObjectComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		plain := noise(sizes().Draw(t, "size"))
 		size := int64(len(plain))
-		reads := rapid.SampledFrom([]int{0, 7 << 10, ChunkSize, ChunkSize + overhead, 1 << 20})
+		reads := rapid.SampledFrom([]int{7 << 10, ChunkSize, ChunkSize + overhead, 1 << 20})
 		r, keyID, err := k.Seal(context.Background(), 7, &chopped{plain, rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))})
 		require.NoError(t, err)
 		stored, err := readBy(r, reads.Draw(t, "read"))

@@ -106,27 +106,6 @@ func (o *opener) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// WriteTo gives whole chunks, without a copy.
-func (o *opener) WriteTo(w io.Writer) (n int64, err error) {
-	for {
-		if len(o.rest) > 0 {
-			k, err := w.Write(o.rest)
-			n, o.rest = n+int64(k), o.rest[k:]
-			if err != nil {
-				return n, err
-			}
-		}
-		if o.err != nil {
-			o.end()
-			if errors.Is(o.err, io.EOF) {
-				return n, nil
-			}
-			return n, o.err
-		}
-		o.rest = o.fill(nil)
-	}
-}
-
 // fill opens one chunk, into the memory given or else into its own, and sets err when no other is wanted.
 func (o *opener) fill(into []byte) (plain []byte) {
 	if o.buffer == nil {

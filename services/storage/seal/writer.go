@@ -96,27 +96,6 @@ func (s *sealer) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// WriteTo gives whole chunks, without a copy.
-func (s *sealer) WriteTo(w io.Writer) (n int64, err error) {
-	for {
-		if len(s.rest) > 0 {
-			k, err := w.Write(s.rest)
-			n, s.rest = n+int64(k), s.rest[k:]
-			if err != nil {
-				return n, err
-			}
-		}
-		if s.err != nil {
-			s.end()
-			if errors.Is(s.err, io.EOF) {
-				return n, nil
-			}
-			return n, s.err
-		}
-		s.rest = s.fill(nil)
-	}
-}
-
 // fill seals one chunk, into the memory given or else into its own, and sets err when no other follows. To know that, it reads a
 // byte of the next one.
 func (s *sealer) fill(into []byte) []byte {
