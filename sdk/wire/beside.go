@@ -23,7 +23,7 @@ import (
 
 const (
 	// besideBytes is what is read and written at once: it stays in the cache between.
-	besideBytes = 256 << 10
+	besideBytes = 512 << 10
 	// besideAhead is how many bytes may be on their way, as far as the system allows it: with so much to do, both ends work at once, and
 	// neither is woken for every piece.
 	besideAhead = 2 << 20

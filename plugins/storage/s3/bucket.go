@@ -66,7 +66,7 @@ func openBucket(s *S3, at *url.URL, config *tls.Config) (*bucket, error) {
 	dial := min(s.RequestTimeout, 5*time.Second)
 	b.connections = &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dial, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           dialing(&net.Dialer{Timeout: dial, KeepAlive: 15 * time.Second}),
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   dial,
 		MaxIdleConnsPerHost:   64,
