@@ -37,6 +37,7 @@ type bucket struct {
 	answer      time.Duration
 	loginBy     string   // the settings of the credentials, for messages
 	hidden      []string // what no message may hold
+	log         sdk.Logger
 }
 
 // Encryption is how the server is asked to encrypt objects.
@@ -45,12 +46,13 @@ type Encryption string
 // Addressing is where the bucket's name stands in a request.
 type Addressing string
 
-func openBucket(s *S3, at *url.URL, config *tls.Config) (*bucket, error) {
+func openBucket(s *S3, at *url.URL, config *tls.Config, log sdk.Logger) (*bucket, error) {
 	b := &bucket{
 		address: at.Scheme + "://" + at.Host, name: s.Bucket, region: s.Region, prefix: s.Prefix, answer: s.RequestTimeout,
 		classes: map[sdk.Tier]string{sdk.TierHot: s.HotClass, sdk.TierWarm: s.WarmClass, sdk.TierCold: s.ColdClass},
 		hidden:  []string{s.SecretKey.Reveal(), s.SessionToken.Reveal()},
 		parts:   newParts(s.Uploads, int64(s.PartSize)),
+		log:     log,
 	}
 	b.secure = at.Scheme == "https"
 	b.checksums.Store(s.Checksums)

@@ -111,7 +111,10 @@ func (b *bucket) begin(ctx context.Context, put sdk.Put, o minio.PutObjectOption
 	if t.upload, failed = b.client.NewMultipartUpload(ctx, b.name, b.prefix+put.Key, o); failed != nil {
 		return nil, failed
 	}
-	b.checksums.Store(false)
+	if b.checksums.Swap(false) {
+		b.log.Warn("the server refuses uploads with checksums; parts go without them from now on (CHECKSUMS=false spares it the question)",
+			"error", b.failure("begin an upload with checksums", err))
+	}
 	return t, nil
 }
 

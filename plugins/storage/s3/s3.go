@@ -48,7 +48,7 @@ func (s *S3) Open(ctx context.Context, env sdk.Env) error {
 	if err != nil {
 		return err
 	}
-	if s.bucket, err = openBucket(s, at, config); err != nil {
+	if s.bucket, err = openBucket(s, at, config, env.Log); err != nil {
 		return sdk.FieldError("url", err)
 	}
 	s.tiers = []sdk.Tier{sdk.TierHot}
