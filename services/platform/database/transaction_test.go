@@ -54,3 +54,52 @@ func TestOnlyAGroupOfUnsyncedChangesIsUnsynced(t *testing.T) {
 	numbers(t, db.Reader(), func(int) { n++ })
 	require.Equal(t, 3+3*3+2, n)
 }
+
+func TestATransactionThatEndsOddlyLeavesAConnectionAsItWas(t *testing.T) {
+	sick := errors.New("sick")
+	insert := func(ctx context.Context, tx *Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO numbers SELECT max(n) + 1 FROM numbers")
+		return err
+	}
+	for name, odd := range map[string]func(t *testing.T, db *DB){
+		"one that SQLite has undone itself": func(t *testing.T, db *DB) {
+			require.ErrorIs(t, db.Write(t.Context(), func(tx *Tx) error {
+				require.NoError(t, insert(t.Context(), tx))
+				_, err := tx.ExecContext(t.Context(), "ROLLBACK")
+				return errors.Join(sick, err)
+			}), sick)
+		},
+		"one that panics": func(t *testing.T, db *DB) {
+			require.PanicsWithError(t, "sick", func() {
+				_ = db.Write(t.Context(), func(tx *Tx) error {
+					require.NoError(t, insert(t.Context(), tx))
+					panic(sick)
+				})
+			})
+		},
+		"one whose caller has gone": func(t *testing.T, db *DB) {
+			ctx, leave := context.WithCancel(t.Context())
+			require.ErrorIs(t, db.Write(ctx, func(tx *Tx) error {
+				defer leave()
+				return insert(ctx, tx)
+			}), context.Canceled)
+		},
+		"one that waits for nobody's commit and is undone": func(t *testing.T, db *DB) {
+			require.ErrorIs(t, db.GroupUnsynced(t.Context(), "", func(ctx context.Context, tx *Tx) error {
+				return errors.Join(insert(ctx, tx), sick)
+			}), sick)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := keepingDB(t)
+			odd(t, db)
+			level, n := 0, 0
+			require.NoError(t, db.Write(t.Context(), func(tx *Tx) error {
+				return tx.QueryRowContext(t.Context(), "PRAGMA synchronous").Scan(&level)
+			}))
+			require.Equal(t, 2, level, "full")
+			numbers(t, db.Reader(), func(int) { n++ })
+			require.Equal(t, 3, n, "nothing of it stays")
+		})
+	}
+}
