@@ -44,10 +44,10 @@ func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 
 // Snapshot runs fn, which only reads, on one state of the database. Keep it short: SQLite's log does not shrink meanwhile.
 func (db *DB) Snapshot(ctx context.Context, fn func(tx *Tx) error) error {
-	options := &sql.TxOptions{ReadOnly: true}
-	if db.dialect == Postgres {
-		options.Isolation = sql.LevelRepeatableRead
+	if db.dialect == SQLite {
+		return db.snapshotHere(ctx, fn)
 	}
+	options := &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead}
 	return db.again(ctx, func() error {
 		tx, err := db.reader.BeginTx(ctx, options)
 		if err != nil {

@@ -72,6 +72,46 @@ func (db *DB) onceHere(ctx context.Context, loose bool, fn func(tx *Tx) error) e
 	return err
 }
 
+// snapshotHere is Snapshot with SQLite, without sql.Tx as well. A statement that was begun is not broken off.
+func (db *DB) snapshotHere(ctx context.Context, fn func(tx *Tx) error) error {
+	conn, err := db.reader.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	clean := false
+	defer func() {
+		if !clean {
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close()
+	}()
+	whole := context.WithoutCancel(ctx)
+	if _, err := conn.ExecContext(whole, "BEGIN"); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	err = fn(db.tx(unwatched{conn}))
+	_, undo := conn.ExecContext(whole, "ROLLBACK")
+	clean = undo == nil
+	return err
+}
+
+// unwatched begins no statement when ctx has ended, and does not look at it afterwards.
+type unwatched struct{ *sql.Conn }
+
+func (u unwatched) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return u.Conn.QueryContext(context.WithoutCancel(ctx), query, args...)
+}
+
+func (u unwatched) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if ctx.Err() == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	return u.Conn.QueryRowContext(ctx, query, args...)
+}
+
 // setSynchronous changes it for what the connection does next. It is no statement like others: it has its effect when it is
 // compiled, and would have none the next time, out of those that are kept.
 func setSynchronous(conn *sql.Conn, level string) error {
