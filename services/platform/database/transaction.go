@@ -30,69 +30,72 @@ func (db *DB) once(ctx context.Context, loose bool, fn func(tx *Tx) error) error
 	return nil
 }
 
-// onceHere is once with SQLite. A sql.Tx starts a goroutine of its own and one for each query in it, to watch for the end of its
-// context; each wakes a thread, which together takes as long as what the statements do.
-func (db *DB) onceHere(ctx context.Context, loose bool, fn func(tx *Tx) error) error {
-	conn, err := db.writer.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	clean := false // the connection is as it was
-	defer func() { // what becomes of the connection says nothing of the transaction
-		if !clean || loose && setSynchronous(conn, "FULL") != nil { // nobody else may get it as it is; what is open in it is undone
-			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-		}
-		_ = conn.Close()
-	}()
-	if loose {
-		if err := setSynchronous(conn, "NORMAL"); err != nil {
-			return fmt.Errorf("begin: %w", err)
-		}
-	}
-	whole := context.WithoutCancel(ctx) // what begins and ends it is not broken off
-	if _, err := conn.ExecContext(whole, "BEGIN IMMEDIATE"); err != nil {
-		clean = true
-		return fmt.Errorf("begin: %w", err)
-	}
-	if err = fn(db.tx(conn)); err == nil {
-		err = ctx.Err() // as sql.Tx has it: nothing is committed for who has gone
-	}
-	if err == nil {
-		if _, err = conn.ExecContext(whole, "COMMIT"); err != nil {
-			err = fmt.Errorf("commit: %w", err)
-		}
-	}
-	if err == nil {
-		clean = true
-		return nil
-	}
-	// SQLite has ended it already after some errors; then this fails, and a new connection is made.
-	_, undo := conn.ExecContext(whole, "ROLLBACK")
-	clean = undo == nil
-	return err
-}
-
-// snapshotHere is Snapshot with SQLite, without sql.Tx as well. A statement that was begun is not broken off.
-func (db *DB) snapshotHere(ctx context.Context, fn func(tx *Tx) error) error {
-	conn, err := db.reader.Conn(ctx)
+// onConn runs fn on a connection of its own. One that is not clean afterwards is closed: nobody else may get it as it is, and what is
+// open in it is undone. What becomes of it says nothing of the transaction.
+func onConn(ctx context.Context, pool *sql.DB, fn func(conn *sql.Conn) (clean bool, err error)) error {
+	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	clean := false
-	defer func() {
+	defer func() { // also when fn panics
 		if !clean {
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
 		_ = conn.Close()
 	}()
-	whole := context.WithoutCancel(ctx)
-	if _, err := conn.ExecContext(whole, "BEGIN"); err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	err = fn(db.tx(unwatched{conn}))
-	_, undo := conn.ExecContext(whole, "ROLLBACK")
-	clean = undo == nil
+	clean, err = fn(conn)
 	return err
+}
+
+// onceHere is once with SQLite. A sql.Tx starts a goroutine of its own and one for each query in it, to watch for the end of its
+// context; each wakes a thread, which together takes as long as what the statements do.
+func (db *DB) onceHere(ctx context.Context, loose bool, fn func(tx *Tx) error) error {
+	return onConn(ctx, db.writer, func(conn *sql.Conn) (clean bool, err error) {
+		if loose {
+			if err := setSynchronous(conn, "NORMAL"); err != nil {
+				return false, fmt.Errorf("begin: %w", err)
+			}
+		}
+		clean, err = transact(ctx, conn, func() error { return fn(db.tx(conn)) })
+		if clean && loose {
+			clean = setSynchronous(conn, "FULL") == nil
+		}
+		return clean, err
+	})
+}
+
+// transact runs fn between the begin and the commit of a transaction that writes, which are not broken off themselves.
+func transact(ctx context.Context, conn *sql.Conn, fn func() error) (clean bool, err error) {
+	whole := context.WithoutCancel(ctx)
+	if _, err := conn.ExecContext(whole, "BEGIN IMMEDIATE"); err != nil {
+		return true, fmt.Errorf("begin: %w", err)
+	}
+	if err = fn(); err == nil {
+		err = ctx.Err() // as sql.Tx has it: nothing is committed for who has gone
+	}
+	if err == nil {
+		if _, err = conn.ExecContext(whole, "COMMIT"); err == nil {
+			return true, nil
+		}
+		err = fmt.Errorf("commit: %w", err)
+	}
+	// SQLite has ended it already after some errors; then this fails, and a new connection is made.
+	_, undo := conn.ExecContext(whole, "ROLLBACK")
+	return undo == nil, err
+}
+
+// snapshotHere is Snapshot with SQLite, without sql.Tx as well. A statement that was begun is not broken off.
+func (db *DB) snapshotHere(ctx context.Context, fn func(tx *Tx) error) error {
+	return onConn(ctx, db.reader, func(conn *sql.Conn) (clean bool, err error) {
+		whole := context.WithoutCancel(ctx)
+		if _, err := conn.ExecContext(whole, "BEGIN"); err != nil {
+			return false, fmt.Errorf("begin: %w", err)
+		}
+		err = fn(db.tx(unwatched{conn}))
+		_, undo := conn.ExecContext(whole, "ROLLBACK")
+		return undo == nil, err
+	})
 }
 
 // unwatched begins no statement when ctx has ended, and does not look at it afterwards.
