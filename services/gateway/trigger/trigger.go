@@ -137,12 +137,9 @@ var errClosed = errors.New("the look-up of triggers has ended")
 // Look asks the tower once, or waits for the request about this uuid that is under way. Errors: *NotFound, *Trouble, that of
 // ctx.
 func (t *Tower) Look(ctx context.Context, uuid string) ([]byte, error) {
-	if trigger, ok := t.cache.GetIfPresent(uuid); ok { // another pusher's look-up found it
-		return trigger, nil
-	}
-	f, err := t.board(uuid)
-	if err != nil {
-		return nil, err
+	trigger, f, err := t.board(uuid)
+	if err != nil || f == nil {
+		return trigger, err
 	}
 	select {
 	case <-f.done:
@@ -152,18 +149,21 @@ func (t *Tower) Look(ctx context.Context, uuid string) ([]byte, error) {
 	}
 }
 
-// board finds the request about a uuid, or starts one.
-func (t *Tower) board(uuid string) (*flight, error) {
+// board finds the trigger that another look-up found, or the request about its uuid, or starts one. A trigger is put into the
+// cache before it leaves flights: whoever holds the lock sees one or the other, and asks a second time for neither.
+func (t *Tower) board(uuid string) ([]byte, *flight, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return nil, errClosed
+		return nil, nil, errClosed
 	}
-	f := t.flights[uuid]
-	if f != nil {
-		return f, nil
+	if trigger, ok := t.cache.GetIfPresent(uuid); ok {
+		return trigger, nil, nil
 	}
-	f = &flight{done: make(chan struct{})}
+	if f := t.flights[uuid]; f != nil {
+		return nil, f, nil
+	}
+	f := &flight{done: make(chan struct{})}
 	t.flights[uuid] = f
 	t.busy.Go(func() {
 		f.trigger, f.err = t.ask(uuid)
@@ -172,7 +172,7 @@ func (t *Tower) board(uuid string) (*flight, error) {
 		t.mu.Unlock()
 		close(f.done)
 	})
-	return f, nil
+	return nil, f, nil
 }
 
 // ask makes one request and remembers what came of it.
