@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"hash"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -71,89 +70,6 @@ func headerOf(c *fiber.Ctx) func(string) string {
 	return func(name string) string { return c.Get(name) }
 }
 
-// digests computes what is needed of the bytes that pass. Of a large file it does so beside the one who passes them on: hashing takes
-// as long as all that is done with them otherwise. Whoever made it calls settle in the end.
-type digests struct {
-	sha256 hash.Hash
-	md5    hash.Hash // nil: nobody asked
-
-	n       int64
-	block   []byte        // copied, not yet given to the goroutine
-	blocks  chan []byte   // to the goroutine
-	spare   chan []byte   // back from it
-	settled chan struct{} // it has ended; nil: there is none
-}
-
-const (
-	hashedInline = 1 << 20 // of every file
-	hashBlock    = 128 << 10
-	hashBlocks   = 6
-)
-
-func newDigests(sums []announced) *digests {
-	d := &digests{sha256: sha256.New()}
-	for _, a := range sums {
-		if a.md5 {
-			d.md5 = md5.New() //nolint:gosec // see above
-		}
-	}
-	return d
-}
-
-// write takes the next bytes. They may be changed afterwards.
-func (d *digests) write(p []byte) {
-	d.n += int64(len(p))
-	if d.n <= hashedInline {
-		d.hash(p)
-		return
-	}
-	if d.settled == nil {
-		d.begin()
-	}
-	for len(p) > 0 {
-		k := copy(d.block[len(d.block):cap(d.block)], p)
-		d.block, p = d.block[:len(d.block)+k], p[k:]
-		if len(d.block) == cap(d.block) {
-			d.blocks <- d.block
-			d.block = (<-d.spare)[:0]
-		}
-	}
-}
-
-// begin starts the goroutine, which settle ends.
-func (d *digests) begin() {
-	d.block = make([]byte, 0, hashBlock)
-	d.blocks, d.spare, d.settled = make(chan []byte, hashBlocks), make(chan []byte, hashBlocks), make(chan struct{})
-	for range hashBlocks - 1 {
-		d.spare <- make([]byte, 0, hashBlock)
-	}
-	go func() {
-		defer close(d.settled)
-		for block := range d.blocks {
-			d.hash(block)
-			d.spare <- block
-		}
-	}()
-}
-
-// settle hashes what is left and ends the goroutine, if there is one.
-func (d *digests) settle() {
-	if d.settled == nil {
-		return
-	}
-	close(d.blocks)
-	<-d.settled
-	d.hash(d.block)
-	d.settled, d.n = nil, 0
-}
-
-func (d *digests) hash(p []byte) {
-	d.sha256.Write(p)
-	if d.md5 != nil {
-		d.md5.Write(p)
-	}
-}
-
 // check compares with what was announced. Error: 400 naming the header.
 func (d *digests) check(sums []announced) error {
 	d.settle()
@@ -167,9 +83,4 @@ func (d *digests) check(sums []announced) error {
 		}
 	}
 	return nil
-}
-
-func (d *digests) hex() string {
-	d.settle()
-	return hex.EncodeToString(d.sha256.Sum(nil))
 }
