@@ -111,9 +111,10 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 			return errNotEncrypted
 		}
 	}
+	alone := o.DB.Dialect() == database.SQLite // the file is in the data folder, which one host locks
 	books := ledger.Options{DefaultLimit: o.Quota, Log: o.Log.Named("ledger"), Registry: o.Registry}
-	if o.DB.Dialect() == database.SQLite {
-		books.Host = "host" // the file is in the data folder, which one host locks
+	if alone {
+		books.Host = "host"
 	}
 	s.Ledger, err = ledger.Open(ctx, o.DB, books)
 	if err != nil {
@@ -121,7 +122,7 @@ func (s *Service) open(ctx context.Context, o Options) (err error) {
 	}
 	s.closers = append(s.closers, s.Ledger.Close)
 	if o.Master != nil {
-		if s.Keys, err = seal.Open(ctx, o.DB, o.Master, seal.Options{Dir: o.MasterDir, Log: o.Log.Named("seal")}); err != nil {
+		if s.Keys, err = seal.Open(ctx, o.DB, o.Master, seal.Options{Alone: alone, Dir: o.MasterDir, Log: o.Log.Named("seal")}); err != nil {
 			return err
 		}
 		s.closers = append(s.closers, s.Keys.Close)

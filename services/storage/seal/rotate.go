@@ -76,6 +76,7 @@ func (k *Keys) RotateOrg(ctx context.Context, org uint64) (keyID string, err err
 // too, rotate the master key and destroy the old one. What the org stores from now on gets a new key.
 func (k *Keys) DeleteOrg(ctx context.Context, org uint64) (deleted int, err error) {
 	deleted, err = k.store.deleteOrg(ctx, org)
+	k.changed(org) // also after an error: it may have happened
 	if err != nil {
 		return 0, fmt.Errorf("delete the keys of org %d: %w", org, err)
 	}
@@ -97,6 +98,7 @@ func (k *Keys) add(ctx context.Context, org uint64, replace bool) (keyID string,
 	rand.Read(name[:])
 	rand.Read(secret)
 	keyID = hex.EncodeToString(name[:])
+	defer k.changed(org) // also after an error: it may have happened
 	for {
 		wraps, err := k.store.wraps(ctx) // another host may have rotated
 		if err != nil {

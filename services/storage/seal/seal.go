@@ -24,6 +24,8 @@ type Options struct {
 	// Recheck is how long a key is used to read without looking whether it is still in the database: after DeleteOrg on another
 	// host, objects can be read here for so long. 0: 10 s. New objects never get a key that was deleted.
 	Recheck time.Duration
+	// Alone: no other process changes the keys of this database, so what is known of them need not be looked up again.
+	Alone bool
 	// Dir is the folder of a Development source, where RotateMaster makes the new key; empty: the source gives it.
 	Dir string
 	Log hclog.Logger // nil: none
@@ -39,6 +41,7 @@ type Keys struct {
 	store   *store
 	source  Source
 	recheck time.Duration
+	alone   bool
 	dir     string
 	log     hclog.Logger
 	now     func() time.Time
@@ -50,6 +53,8 @@ type Keys struct {
 	masters map[string]Master // by fingerprint
 	wraps   string            // fingerprint of the one that the database is wrapped with
 	cache   map[cacheKey]*orgKey
+	newest  map[uint64]*orgKey // by org, the key for new objects; of who is alone
+	changes int                // of keys, by this process
 }
 
 type cacheKey struct {
@@ -72,8 +77,8 @@ func hide(key []byte) secret { return func() []byte { return key } }
 // Open makes the tables. Close it after the last object. ErrMaster, with what to set, when the keys there are wrapped by a master key that source does not give.
 func Open(ctx context.Context, db *database.DB, source Source, o Options) (*Keys, error) {
 	k := &Keys{
-		store: &store{db}, source: source, recheck: cmp.Or(o.Recheck, usualRecheck), dir: o.Dir, log: o.Log, now: time.Now,
-		masters: map[string]Master{}, cache: map[cacheKey]*orgKey{},
+		store: &store{db}, source: source, recheck: cmp.Or(o.Recheck, usualRecheck), alone: o.Alone, dir: o.Dir, log: o.Log, now: time.Now,
+		masters: map[string]Master{}, cache: map[cacheKey]*orgKey{}, newest: map[uint64]*orgKey{},
 	}
 	if k.log == nil {
 		k.log = hclog.NewNullLogger()
@@ -160,10 +165,17 @@ func (k *Keys) Master() string {
 // current returns the key for new objects of an org, as the database has it now. The first object of an org makes one.
 func (k *Keys) current(ctx context.Context, org uint64) (*orgKey, error) {
 	for {
+		key, changes := k.known(org)
+		if key != nil {
+			return key, nil
+		}
 		asked := k.now()
 		row, err := k.store.current(ctx, org)
 		if err == nil {
-			return k.keep(org, row, asked)
+			if key, err = k.keep(org, row, asked); err == nil {
+				k.remember(org, key, changes)
+			}
+			return key, err
 		}
 		if !errors.Is(err, ErrKeyGone) {
 			return nil, err
@@ -172,6 +184,34 @@ func (k *Keys) current(ctx context.Context, org uint64) (*orgKey, error) {
 			return nil, err
 		}
 	}
+}
+
+// known is the key for new objects of an org, if nobody can have changed it since it was looked up, and how many changes there were.
+func (k *Keys) known(org uint64) (*orgKey, int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.newest[org], k.changes
+}
+
+// remember keeps what was looked up when there had been so many changes.
+func (k *Keys) remember(org uint64, key *orgKey, changes int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.alone || k.changes != changes {
+		return
+	}
+	if len(k.newest) >= maxCached {
+		clear(k.newest)
+	}
+	k.newest[org] = key
+}
+
+// changed forgets what is the newest key of an org, after each change of it in the database.
+func (k *Keys) changed(org uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.changes++
+	delete(k.newest, org)
 }
 
 // find returns a key of an org for reading.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/services/platform/database"
@@ -290,4 +291,46 @@ func TestNoKeyIsEverPrintedOrLogged(t *testing.T) {
 			require.NotContains(t, said, form)
 		}
 	}
+}
+
+// Who is alone looks a key up once, and sees each change of its own at once.
+func TestWhoIsAloneKnowsTheNewestKey(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		k, err := Open(t.Context(), db, Given(master(t)), Options{Alone: true})
+		require.NoError(t, err)
+		key := func() string {
+			_, keyID := sealed(t, k, 1, []byte("x"))
+			object, err := parseID(keyID)
+			require.NoError(t, err)
+			return object.key()
+		}
+		first := key()
+		require.Equal(t, first, key())
+		require.NotNil(t, k.newest[1])
+		var sealing sync.WaitGroup
+		done := make(chan struct{})
+		for range 4 { // who looks up while it changes
+			sealing.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+						_, err := k.NewID(t.Context(), 1)
+						assert.NoError(t, err)
+					}
+				}
+			})
+		}
+		for range 20 {
+			second, err := k.RotateOrg(t.Context(), 1)
+			require.NoError(t, err)
+			require.Equal(t, second, key())
+			_, err = k.DeleteOrg(t.Context(), 1)
+			require.NoError(t, err)
+			require.NotEqual(t, second, key(), "no new object has a key that was deleted")
+		}
+		close(done)
+		sealing.Wait()
+	})
 }
