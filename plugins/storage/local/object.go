@@ -15,9 +15,10 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 )
 
-// copyBytes is how much is written at a time, and flushBytes how much is written before the kernel is asked to begin to put it
-// on the disk: what is left for the sync at the end is little then.
+// At least writeBytes are written at a time, and at most copyBytes. flushBytes is how much is written before the kernel is asked to begin
+// to put it on the disk, after the first piece: what is left for the sync at the end is little then.
 const (
+	writeBytes = 64 << 10
 	copyBytes  = 1 << 20
 	flushBytes = 8 << 20
 )
@@ -70,6 +71,7 @@ func (t *tier) finish(file *os.File, temp string, failed error) (info fs.FileInf
 	return info, err
 }
 
+// fill writes what comes as soon as it is worth a call: the disk works while the rest is on its way.
 func fill(file *os.File, body io.Reader) error {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
@@ -77,7 +79,7 @@ func fill(file *os.File, body io.Reader) error {
 	for {
 		n := 0
 		var err error
-		for n < len(*buf) && err == nil {
+		for n < writeBytes && err == nil {
 			var m int
 			m, err = body.Read((*buf)[n:])
 			n += m
@@ -91,7 +93,7 @@ func fill(file *os.File, body io.Reader) error {
 		if err != nil {
 			return nil
 		}
-		if written += int64(n); written-flushed >= flushBytes {
+		if written += int64(n); written-flushed >= flushBytes || flushed == 0 {
 			beginFlush(file, flushed, written-flushed)
 			flushed = written
 		}
