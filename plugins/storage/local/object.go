@@ -15,7 +15,7 @@ import (
 	"github.com/rivergate/rivergate/sdk"
 )
 
-// At least writeBytes are written at a time, and at most copyBytes. flushBytes is how much is written before the kernel is asked to begin
+// At least writeBytes are written at a time, but for the last, and at most copyBytes. flushBytes is how much is written before the kernel is asked to begin
 // to put it on the disk, after the first piece: what is left for the sync at the end is little then.
 const (
 	writeBytes = 64 << 10

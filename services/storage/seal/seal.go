@@ -24,7 +24,7 @@ type Options struct {
 	// Recheck is how long a key is used to read without looking whether it is still in the database: after DeleteOrg on another
 	// host, objects can be read here for so long. 0: 10 s. New objects never get a key that was deleted.
 	Recheck time.Duration
-	// Alone: no other process changes the keys of this database, so what is known of them need not be looked up again.
+	// Alone: no other process changes the keys of this database, so an org's newest one is looked up once.
 	Alone bool
 	// Dir is the folder of a Development source, where RotateMaster makes the new key; empty: the source gives it.
 	Dir string
