@@ -25,10 +25,11 @@ const (
 // DB is an open metadata store. With SQLite, writes stand in line for one connection and reads do not wait for them; with
 // PostgreSQL, both share a pool.
 type DB struct {
-	dialect Dialect
-	writer  *sql.DB
-	reader  *sql.DB
-	lanes   lanes
+	dialect     Dialect
+	writer      *sql.DB
+	reader      *sql.DB
+	lanes       lanes
+	checkpoints *checkpoints // with SQLite
 }
 
 // Dialect tells the two apart.
@@ -76,5 +77,9 @@ func (db *DB) Close() error {
 	if db.reader == db.writer {
 		return db.writer.Close()
 	}
-	return errors.Join(db.reader.Close(), db.writer.Close())
+	var err error
+	if db.checkpoints != nil {
+		err = db.checkpoints.close()
+	}
+	return errors.Join(err, db.reader.Close(), db.writer.Close())
 }

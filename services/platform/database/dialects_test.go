@@ -50,6 +50,10 @@ func TestOneStatementMeansTheSameOnBoth(t *testing.T) {
 			require.Greater(t, second, first)
 			return nil
 		}))
+		var said string
+		require.NoError(t, db.Reader().QueryRowContext(ctx, "SELECT '?1' || name || ?2 || ? || ?4 || ?10 || ? || ?1 || ?9 || ?8 || ?7 || ?6 || ?5 FROM things WHERE name = ?1",
+			"Ä", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k").Scan(&said))
+		require.Equal(t, "?1ÄbcdjkÄihgfe", said)
 		var kind string
 		require.NoError(t, db.Reader().QueryRowContext(ctx, "SELECT name FROM kind").Scan(&kind))
 		require.Equal(t, string(db.Dialect()), kind)

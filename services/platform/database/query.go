@@ -148,25 +148,33 @@ func plain(args []any) error {
 	return nil
 }
 
-// bind gives PostgreSQL its numbered placeholders. A question mark in a string constant stays.
+// bind gives PostgreSQL its numbered placeholders. As in SQLite, ?3 is the third argument, a bare ? the one behind the highest so far. A
+// question mark in a string constant stays.
 func (q querier) bind(query string) string {
 	if q.dialect != Postgres || !strings.Contains(query, "?") {
 		return query
 	}
 	var b strings.Builder
 	b.Grow(len(query) + 16)
-	n, quoted := 0, false
-	for _, r := range query {
-		switch {
-		case r == '\'':
+	highest, quoted := 0, false
+	for i := 0; i < len(query); i++ {
+		if query[i] == '\'' {
 			quoted = !quoted
-		case r == '?' && !quoted:
-			n++
-			b.WriteByte('$')
-			b.WriteString(strconv.Itoa(n))
+		}
+		if query[i] != '?' || quoted {
+			b.WriteByte(query[i])
 			continue
 		}
-		b.WriteRune(r)
+		n := 0
+		for ; i+1 < len(query) && query[i+1]-'0' <= 9; i++ {
+			n = 10*n + int(query[i+1]-'0')
+		}
+		if n == 0 {
+			n = highest + 1
+		}
+		highest = max(highest, n)
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(n))
 	}
 	return b.String()
 }

@@ -57,7 +57,9 @@ func (db *DB) onceHere(ctx context.Context, loose bool, fn func(tx *Tx) error) e
 				return false, fmt.Errorf("begin: %w", err)
 			}
 		}
-		clean, err = transact(ctx, conn, func() error { return fn(db.tx(conn)) })
+		if clean, err = transact(ctx, conn, func() error { return fn(db.tx(conn)) }); err == nil {
+			db.checkpoints.committed()
+		}
 		if clean && loose {
 			clean = setSynchronous(conn, "FULL") == nil
 		}
