@@ -1,13 +1,20 @@
 package vectors
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"unicode/utf8"
 	"unsafe"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The body of an upsert is nearly all numbers: it is read in one pass, which encoding/json would take several for. It also
@@ -18,7 +25,11 @@ type reader struct {
 	text  []byte
 	at    int
 	depth int
+	later []span // where the numbers of each vector are, when they are passed over; nil: they are read as they come
 }
+
+// span is a part of a text.
+type span struct{ from, to int }
 
 const maxDepth = 64
 
@@ -217,100 +228,122 @@ func (r *reader) digits() ([]byte, error) {
 // notNumbers are what clients send for what JSON cannot say; null is what JavaScript makes of it.
 var notNumbers = []string{"NaN", "Infinity", "-Infinity", "-NaN", "nan", "inf", "-inf", "Inf", "-Inf", "null"}
 
-// floats appends the numbers of an array to dst.
-func (r *reader) floats(dst []float32, place string, most int) ([]float32, error) {
-	n := 0
+// floats reads an array of numbers.
+func (r *reader) floats(place string, most int) ([]float32, error) {
+	numbers := make([]float32, 0, 384)
 	err := r.array(place, func() error {
-		for { // as they come: a comma behind each, and perhaps a space
-			f, length := usual(r.text[r.at:])
-			if length == 0 || n == most {
+		text, at, taken := r.text, r.at, numbers // at hand: each number begins where the one before it ends
+		for len(taken) < most {                  // as they come: a comma behind each, and perhaps a space
+			f, length := usual(text[at:])
+			if length == 0 {
 				break
 			}
-			r.at += length
-			dst = append(dst, f)
-			n++
-			next := r.text[r.at:]
-			if len(next) < 2 || next[0] != ',' {
+			taken = append(taken, f)
+			if at += length; text[at] != ',' { // usual has seen more text
+				r.at, numbers = at, taken
 				return nil
 			}
-			if r.at++; next[1] == ' ' {
-				r.at++
+			if at++; text[at] == ' ' {
+				at++
 			}
 		}
+		r.at, numbers = at, taken
 		r.next()
-		if n++; n > most {
+		n := len(numbers)
+		if n == most {
 			return refused(place, "are more than %d", most)
 		}
 		number, err := r.digits()
 		if err != nil {
 			for _, w := range notNumbers {
 				if r.word(w) {
-					return refused(fmt.Sprintf("%s[%d]", place, n-1), "is %s, and must be a finite number", w)
+					return refused(fmt.Sprintf("%s[%d]", place, n), "is %s, and must be a finite number", w)
 				}
 			}
-			return r.unexpected(fmt.Sprintf("%s[%d]", place, n-1), "a number")
+			return r.unexpected(fmt.Sprintf("%s[%d]", place, n), "a number")
 		}
 		f, ok := float32By(number)
 		if !ok {
-			return refused(fmt.Sprintf("%s[%d]", place, n-1), "is too large for a 32-bit float")
+			return refused(fmt.Sprintf("%s[%d]", place, n), "is too large for a 32-bit float")
 		}
-		dst = append(dst, f)
+		numbers = append(numbers, f)
 		return nil
 	})
-	return dst, err
+	return numbers, err
 }
 
-var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
+var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16}
 
 // nearest is the float32 nearest to digits, below 2^53, over a power of ten, both exact in a float64: that gives the nearest float64, and
-// that the nearest float32, unless it lies in the middle of two. ok is false when it does.
-func nearest(digits uint64, power int, negative bool) (f float32, ok bool) {
+// that the nearest float32, unless it lies in the middle of two. ok is false when it does. negative is 0 or 1.
+func nearest(digits uint64, power int, negative uint64) (f float32, ok bool) {
 	exact := float64(digits) / powers[power]
-	if negative {
-		exact = -exact
-	}
 	const below = 1<<29 - 1 // the bits that a float32 has not
-	if math.Float64bits(exact)&below == 1<<28 || exact != 0 && math.Abs(exact) < 1e-37 {
+	if math.Float64bits(exact)&below == 1<<28 || exact != 0 && exact < 1e-37 {
 		return 0, false
 	}
-	return float32(exact), true
+	return float32(math.Float64frombits(math.Float64bits(exact) | negative<<63)), true
 }
 
-// usual reads a number as nearly all of a vector are, with at most 18 digits and no exponent, in one pass over its text. Length 0: it is
-// another one, which is left to strconv, or none.
+// eight reads up to eight digits at the start of eight characters, the first one in the lowest byte, all at once: a loop over digits costs
+// a wrong guess of the processor at the end of nearly every number.
+func eight(characters uint64) (value uint64, count int) {
+	digits := characters ^ 0x3030303030303030
+	// The top bit of each byte that is more than 9, and perhaps of some behind the first such.
+	others := (digits + 0x7676767676767676 | digits) & 0x8080808080808080
+	count = bits.TrailingZeros64(others) >> 3
+	digits <<= uint(64 - 8*count) // zeros come before the first digit
+	digits = digits*10 + digits>>8
+	const pairs = 0x000000FF000000FF
+	return ((digits&pairs)*(100+1000000<<32) + (digits>>16&pairs)*(1+10000<<32)) >> 32, count
+}
+
+// usual reads a number as nearly all of a vector are: with a point, no exponent, at most 16 digits behind it, and some more text behind
+// that. Length 0: it is another one, which is left to strconv, or none.
 func usual(text []byte) (f float32, length int) {
-	i := 0
-	if len(text) > 0 && text[0] == '-' {
-		i = 1
+	const most = 18 // digits
+	if len(text) < 1+most+2 {
+		return 0, 0
+	}
+	i, negative := 0, uint64(0)
+	if text[0] == '-' {
+		i, negative = 1, 1
 	}
 	start := i
-	var digits uint64
-	for ; i < len(text) && text[i]-'0' <= 9; i++ {
-		digits = digits*10 + uint64(text[i]-'0')
+	var whole uint64
+	for ; i < most && text[i]-'0' <= 9; i++ {
+		whole = whole*10 + uint64(text[i]-'0')
+	}
+	if i == start || text[start] == '0' && i > start+1 {
+		return 0, 0
 	}
 	count, power := i-start, 0
-	if count == 0 || text[start] == '0' && count > 1 {
-		return 0, 0
-	}
-	if i < len(text) && text[i] == '.' {
+	if text[i] == '.' {
 		i++
-		from := i
-		for ; i < len(text) && text[i]-'0' <= 9; i++ {
-			digits = digits*10 + uint64(text[i]-'0')
-		}
-		power = i - from
-		if count += power; power == 0 {
+		if len(text)-i < 16+2 {
 			return 0, 0
 		}
+		first, n := eight(binary.LittleEndian.Uint64(text[i:]))
+		second, m := eight(binary.LittleEndian.Uint64(text[i+8:]))
+		if n < 8 {
+			second, m = 0, 0
+		}
+		if power = n + m; power == 0 || count+power > most {
+			return 0, 0
+		}
+		i += power
+		whole = whole*tens[power] + first*tens[m] + second
 	}
-	if count > 18 || digits >= 1<<53 || i < len(text) && text[i]|' ' == 'e' {
+	if whole >= 1<<53 || text[i]-'0' <= 9 || text[i]|' ' == 'e' {
 		return 0, 0
 	}
-	if f, ok := nearest(digits, power, start == 1); ok {
+	if f, ok := nearest(whole, power, negative); ok {
 		return f, i
 	}
 	return 0, 0
 }
+
+var tens = [...]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16}
 
 // float32By reads any number that digits has passed; false: it is too large. ParseFloat keeps its string only in an error, which is dropped.
 func float32By(number []byte) (float32, bool) {
@@ -334,12 +367,74 @@ func (r *reader) integer(place string) (int, error) {
 // optional passes over null, which is the same as no member.
 func (r *reader) optional() bool { return r.next() == 'n' && r.word("null") }
 
-// decodeUpsert reads the body of an upsert.
+// share is how much of a body is worth a goroutine.
+const share = 256 << 10
+
+// decodeUpsert reads the body of an upsert: a large one with all processors, as nobody else may have a use for them.
 func decodeUpsert(body []byte) (*Upsert, error) {
 	r := &reader{text: body}
 	if !utf8.Valid(body) {
 		return nil, r.wrong("it is not UTF-8")
 	}
+	if n := min(runtime.GOMAXPROCS(0), len(body)/share); n > 1 {
+		if u, err := decodeShared(body, n); err == nil {
+			return u, nil
+		} // the same is wrong below, where it gets its name
+	}
+	return r.upsert()
+}
+
+var errNumbers = errors.New("numbers cannot be passed over")
+
+// decodeShared passes over the numbers first; then n goroutines read them. What it takes, reader.upsert takes, with the same result. Its
+// errors say no more than that it did not take it.
+func decodeShared(body []byte, n int) (*Upsert, error) {
+	head := &reader{text: body, later: make([]span, MaxVectors)}
+	u, err := head.upsert()
+	if err != nil {
+		return nil, err
+	}
+	var group errgroup.Group
+	var done atomic.Int64
+	for range n {
+		group.Go(func() error {
+			for {
+				i := int(done.Add(1)) - 1
+				if i >= len(u.Vectors) {
+					return nil
+				}
+				s := head.later[i]
+				if s.to == 0 {
+					continue // it has none
+				}
+				r := &reader{text: body, at: s.from}
+				values, err := r.floats("", MaxDimensions)
+				if err != nil {
+					return err
+				}
+				if r.at != s.to {
+					return errNumbers
+				}
+				u.Vectors[i].Values = values
+			}
+		})
+	}
+	return u, group.Wait()
+}
+
+// passOver goes to the end of what should be an array of numbers: numbers hold no bracket.
+func (r *reader) passOver(i int) error {
+	r.next()
+	n := bytes.IndexByte(r.text[r.at:], ']')
+	if n < 0 || r.later[i].to > 0 { // a second one of the same vector
+		return errNumbers
+	}
+	r.later[i] = span{r.at, r.at + n + 1}
+	r.at += n + 1
+	return nil
+}
+
+func (r *reader) upsert() (*Upsert, error) {
 	u := &Upsert{}
 	err := r.object("The body", func(name string) (err error) {
 		switch {
@@ -384,7 +479,10 @@ func (r *reader) vector(i int) (v Vector, err error) {
 		case "id":
 			v.ID, err = r.string(place(name))
 		case "values":
-			v.Values, err = r.floats(make([]float32, 0, 384), place(name), MaxDimensions)
+			if r.later != nil {
+				return r.passOver(i)
+			}
+			v.Values, err = r.floats(place(name), MaxDimensions)
 		case "text":
 			if !r.optional() {
 				v.Text, err = r.string(place(name))
@@ -422,7 +520,7 @@ func decodeSearch(body []byte) (q *Query, includeMetadata bool, err error) {
 		case "collection":
 			q.Collection, err = r.string(name)
 		case "vector":
-			q.Vector, err = r.floats(make([]float32, 0, 384), name, MaxDimensions)
+			q.Vector, err = r.floats(name, MaxDimensions)
 		case "text":
 			q.Text, err = r.string(name)
 		case "top_k":

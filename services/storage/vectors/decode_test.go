@@ -2,13 +2,17 @@ package vectors
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -20,8 +24,13 @@ func FuzzDecodeUpsert(f *testing.F) {
 	f.Add([]byte(`{"vectors":[{"values":[NaN]}]}`))
 	f.Add([]byte(`"a\`)) // ends behind a backslash
 	f.Add([]byte(`{"collection":"a\ud800","vectors":[{"id":"\\","values":[1e400]}]}`))
+	f.Add([]byte(`{"vectors":[{"id":"a","values":[1,"]",2]},{"values":[1],"values":[x]},{"values":null},{"values":{"a":[1]}}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		u, err := decodeUpsert(body)
+		if shared, wrong := decodeShared(body, 2); wrong == nil && utf8.Valid(body) { // which decodeUpsert has seen to
+			require.NoError(t, err)
+			require.True(t, reflect.DeepEqual(u, shared), "%v is not %v", shared, u)
+		}
 		if err != nil {
 			m, r := reasonOf(err)
 			require.True(t, m != nil || r != nil, "%v", err)
@@ -57,6 +66,33 @@ func FuzzDecodeUpsert(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWhatIsWrongInALargeBodyIsNamed(t *testing.T) {
+	body := []byte(`{"collection":"c","vectors":[`)
+	for i := range MaxVectors {
+		body = fmt.Appendf(body, `{"id":"%d","values":[%s0.5]},`, i, strings.Repeat("-1.25, ", 200))
+	}
+	body = append(body[:len(body)-1], "]}"...)
+	require.Greater(t, len(body), 4*share)
+	u, err := decodeUpsert(body)
+	require.NoError(t, err)
+	require.Len(t, u.Vectors, MaxVectors)
+	for i, v := range u.Vectors {
+		require.Equal(t, strconv.Itoa(i), v.ID)
+		require.Len(t, v.Values, 201)
+		require.EqualValues(t, -1.25, v.Values[199])
+		require.EqualValues(t, 0.5, v.Values[200])
+	}
+	at := bytes.Index(body, []byte(`"700"`))
+	for wrong, want := range map[string]string{
+		"NaN": "vectors[700].values[0] is NaN, and must be a finite number", "1e39": "vectors[700].values[0] is too large for a 32-bit float",
+		`"]"`: "vectors[700].values[0] must be a number", "[1]": "vectors[700].values[0] must be a number", "00": "a value expected",
+	} {
+		spoiled := append(append(append([]byte(nil), body[:at]...), bytes.Replace(body[at:at+100], []byte("-1.25"), []byte(wrong), 1)...), body[at+100:]...)
+		_, err := decodeUpsert(spoiled)
+		require.ErrorContains(t, err, want, wrong)
+	}
 }
 
 // repeated: a name stands twice in an object, or is written in another case, where encoding/json goes its own ways.
@@ -143,8 +179,9 @@ func TestFiltersCompareByValue(t *testing.T) {
 func TestNumbersAreTheNearestFloats(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 9))
 	taken := 0
+	const more = ",-0.25,7.125]},{" // as much as a number wants to have behind it
 	check := func(text string) {
-		got, length := usual([]byte(text + ","))
+		got, length := usual([]byte(text + more))
 		if length == 0 {
 			return
 		}
@@ -170,11 +207,27 @@ func TestNumbersAreTheNearestFloats(t *testing.T) {
 		check(strconv.FormatFloat((float64(float32(small))+float64(next))/2, 'f', -1, 64) + "1")
 	}
 	for _, text := range []string{"", "-", ".5", "5.", "-.5", "01", "-00", "1e5", "1.5E5", "1234567890123456789", "0.0000000000000000001", "9007199254740993", "x"} {
-		_, length := usual([]byte(text))
-		require.Zero(t, length, text)
+		for _, behind := range []string{"", ",", more} {
+			_, length := usual([]byte(text + behind))
+			require.Zero(t, length, text+behind)
+		}
 	}
 	for _, text := range []string{"0", "-0", "0.0", "16777217", "16777217.0000000001", "9007199254740993", "3.4028236e38", "1e39", "1e-46", "340282356779733661637539395458142568448"} {
 		check(text)
 	}
 	require.Greater(t, taken, 100_000)
+	for range 100_000 {
+		characters := binary.LittleEndian.AppendUint64(nil, r.Uint64())
+		for i := range r.IntN(9) {
+			characters[i] = '0' + byte(r.IntN(10))
+		}
+		count := bytes.IndexFunc(characters, func(c rune) bool { return c < '0' || c > '9' })
+		if count < 0 {
+			count = 8
+		}
+		want, _ := strconv.ParseUint(string(characters[:count]), 10, 64) // no digit: 0
+		got, n := eight(binary.LittleEndian.Uint64(characters))
+		require.Equal(t, count, n, "%q", characters)
+		require.Equal(t, want, got, "%q", characters)
+	}
 }

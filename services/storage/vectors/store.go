@@ -130,15 +130,16 @@ func (s *store) put(ctx context.Context, tx *database.Tx, h *head, vectors []Vec
 			return 0, fmt.Errorf("look for vectors: %w", err)
 		}
 		inserted -= there
-		const values = "(?, ?, 0, ?, ?, ?, ?)" // one text for all: it stays compiled
-		args, blob = make([]any, 0, n*6), make([]byte, 0, n*h.dimensions*4)
+		const values = "(?1, ?2, 0, ?, ?, ?, ?)" // one text for all: it stays compiled
+		args, blob = make([]any, 0, 2+n*4), make([]byte, 0, n*h.dimensions*4)
+		args = append(args, h.id, h.version)
 		for i := range vectors[:n] {
 			v := &vectors[i]
 			from := len(blob)
 			for _, f := range v.Values {
 				blob = binary.LittleEndian.AppendUint32(blob, math.Float32bits(f))
 			}
-			args = append(args, h.id, h.version, v.ID, v.Metadata, v.Text, blob[from:])
+			args = append(args, v.ID, v.Metadata, v.Text, blob[from:])
 		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO vectors (collection_id, version, deleted, id, metadata, content, vector) VALUES "+
 			values+strings.Repeat(", "+values, n-1)+` ON CONFLICT (collection_id, id) DO UPDATE SET
