@@ -35,7 +35,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 	}
-	db.checkpoints = startCheckpoints(pool)
+	db.checkpoints = startCheckpoints(pool, db.writer)
 	return db, nil
 }
 
