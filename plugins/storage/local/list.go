@@ -29,7 +29,7 @@ func (l *Local) List(ctx context.Context, prefix, after string, limit int) ([]sd
 		}
 		for _, at := range page {
 			after = at.key
-			info, t, err := l.stat(at.key)
+			info, t, err := l.stat(at.key, nil)
 			if missing(err) {
 				continue // deleted meanwhile
 			}

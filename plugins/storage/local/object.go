@@ -11,12 +11,15 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rivergate/rivergate/sdk"
 )
 
-// At least writeBytes are written at a time, but for the last, and at most copyBytes. flushBytes is how much is written before the kernel is asked to begin
-// to put it on the disk, after the first piece: what is left for the sync at the end is little then.
+// At least writeBytes are written at a time, but for the last, and at most copyBytes. flushBytes is how much is written before the kernel
+// is asked to begin to put it on the disk, after the first piece: what is left for the sync at the end is little then.
 const (
 	writeBytes = 64 << 10
 	copyBytes  = 1 << 20
@@ -34,6 +37,7 @@ func (l *Local) Put(ctx context.Context, put sdk.Put, body io.Reader) (sdk.Objec
 	if err != nil {
 		return sdk.Object{}, err
 	}
+	defer t.spares.refill()
 	doing := fmt.Sprintf("put %q", put.Key)
 	temp, info, err := t.write(put.Size, body)
 	if err != nil {
@@ -44,31 +48,44 @@ func (l *Local) Put(ctx context.Context, put sdk.Put, body io.Reader) (sdk.Objec
 
 // write makes a temporary file of body, on the disk when it returns.
 func (t *tier) write(size int64, body io.Reader) (temp string, info fs.FileInfo, err error) {
-	file, temp, err := t.create()
+	file, err := t.create()
 	if err != nil {
 		return "", nil, err
 	}
 	if err = reserve(file, size); err == nil {
 		err = fill(file, body)
 	}
-	if info, err = t.finish(file, temp, err); err != nil {
-		return "", nil, err
-	}
-	return temp, info, nil
+	info, err = t.finish(file, err)
+	return file.Name(), info, err
 }
 
 // finish syncs and closes a temporary file that was written, or removes it when that has failed.
-func (t *tier) finish(file *os.File, temp string, failed error) (info fs.FileInfo, err error) {
+func (t *tier) finish(file *os.File, failed error) (info fs.FileInfo, err error) {
 	if err = failed; err == nil {
-		err = file.Sync()
-	}
-	if err == nil {
-		info, err = file.Stat()
+		info, err = settle(file)
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		err = errors.Join(err, t.root.Remove(temp))
+		err = errors.Join(err, t.root.Remove(file.Name()))
 	}
 	return info, err
+}
+
+// settle syncs a file. A spare one that nothing was written to still has the times at which it was made.
+func settle(file *os.File) (info fs.FileInfo, err error) {
+	if err := file.Sync(); err != nil {
+		return nil, err
+	}
+	if info, err = file.Stat(); err != nil || info.Size() > 0 {
+		return info, err
+	}
+	now := unix.NsecToTimeval(time.Now().UnixNano())
+	if err := unix.Futimes(int(file.Fd()), []unix.Timeval{now, now}); err != nil {
+		return nil, fmt.Errorf("set the times of an empty file: %w", err)
+	}
+	if err := file.Sync(); err != nil {
+		return nil, err
+	}
+	return file.Stat()
 }
 
 // fill writes what comes as soon as it is worth a call: the disk works while the rest is on its way.
@@ -115,15 +132,17 @@ func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string,
 		return sdk.Object{}, err
 	}
 	defer release()
-	if put.OnlyNew {
-		if _, _, err := l.stat(put.Key); err == nil {
+	if put.OnlyNew { // for t itself, rename looks
+		if _, _, err := l.stat(put.Key, t); err == nil {
 			return sdk.Object{}, sdk.ErrPrecondition
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return sdk.Object{}, err
 		}
 	}
 	name := pathOf(put.Key)
-	if err := t.rename(temp, name); err != nil {
+	if err := t.rename(temp, name, put.OnlyNew); errors.Is(err, fs.ErrExist) {
+		return sdk.Object{}, sdk.ErrPrecondition
+	} else if err != nil {
 		return sdk.Object{}, err
 	}
 	for i := len(l.tiers) - 1; i >= 0; i-- { // the coldest first: what is seen meanwhile is never an older one
@@ -136,10 +155,13 @@ func (l *Local) publish(ctx context.Context, doing string, t *tier, temp string,
 	return describe(put.Key, t, info), nil
 }
 
-// stat finds an object in the hottest tier that has it; fs.ErrNotExist.
-func (l *Local) stat(key string) (fs.FileInfo, *tier, error) {
+// stat finds an object in the hottest tier that has it, but for one (nil: none); fs.ErrNotExist.
+func (l *Local) stat(key string, but *tier) (fs.FileInfo, *tier, error) {
 	name := pathOf(key)
 	for _, t := range l.tiers {
+		if t == but {
+			continue
+		}
 		info, err := t.root.Lstat(name)
 		if err == nil && info.Mode().IsRegular() {
 			return info, t, nil
@@ -190,7 +212,7 @@ func etagOf(info fs.FileInfo) string {
 // Stat looks into the tiers, the hottest first.
 func (l *Local) Stat(_ context.Context, key string) (o sdk.Object, err error) {
 	err = l.settled(key, func() error {
-		info, t, err := l.stat(key)
+		info, t, err := l.stat(key, nil)
 		if err == nil {
 			o = describe(key, t, info)
 		}

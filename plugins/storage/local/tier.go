@@ -27,6 +27,7 @@ type tier struct {
 	temp    string   // this process's own folder below tempFolder
 	tempDir *os.File // that folder; nil: there is none
 	lock    *os.File // held while the process lives; nil: there is no temp folder
+	spares  *spares  // in the temp folder; nil: there is none
 }
 
 func openTier(t sdk.Tier, at string) (*tier, error) {
@@ -72,8 +73,11 @@ func (t *tier) makeTemp() error {
 	if err := t.root.Mkdir(name, 0o750); err != nil {
 		return err
 	}
-	t.tempDir, err = t.root.Open(name)
-	return err
+	if t.tempDir, err = t.root.Open(name); err != nil {
+		return err
+	}
+	t.spares = keepSpares(t.newTemp)
+	return nil
 }
 
 // sweep removes the temporary folders of processes that are dead.
@@ -136,6 +140,9 @@ func (t *tier) readNames(folder string) ([]string, error) {
 
 func (t *tier) close() error {
 	var errs []error
+	if t.spares != nil {
+		t.spares.close()
+	}
 	if t.tempDir != nil {
 		errs = append(errs, t.tempDir.Close())
 	}
@@ -192,11 +199,12 @@ func (t *tier) makeFolders(folder string) error {
 // attempts bounds how often a folder is made again that somebody empties at the same moment.
 const attempts = 100
 
-// rename moves a temporary file to the place of an object, making the folders that it lies in. The name is durable then.
-func (t *tier) rename(temp, to string) error {
+// rename moves a temporary file to the place of an object, making the folders that it lies in; with onlyNew, unless there is an object
+// (fs.ErrExist). The name is durable then.
+func (t *tier) rename(temp, to string, onlyNew bool) error {
 	folder := path.Dir(to)
 	for range attempts {
-		err := t.renameInto(folder, temp, path.Base(to))
+		err := t.renameInto(folder, temp, path.Base(to), onlyNew)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -208,12 +216,22 @@ func (t *tier) rename(temp, to string) error {
 }
 
 // renameInto finds the folder once, for all that is to be done there.
-func (t *tier) renameInto(folder, temp, name string) error {
+func (t *tier) renameInto(folder, temp, name string, onlyNew bool) error {
 	into, err := t.root.Open(folder)
 	if err != nil {
 		return err
 	}
 	defer into.Close() // it was only read and synced
+	if onlyNew {
+		var there unix.Stat_t
+		err := unix.Fstatat(int(into.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && there.Mode&unix.S_IFMT == unix.S_IFREG {
+			return &fs.PathError{Op: "put", Path: path.Join(folder, name), Err: fs.ErrExist}
+		}
+		if err != nil && !missing(err) {
+			return &fs.PathError{Op: "stat", Path: path.Join(folder, name), Err: err}
+		}
+	}
 	if err := unix.Renameat(int(t.tempDir.Fd()), path.Base(temp), int(into.Fd()), name); err != nil {
 		return &os.LinkError{Op: "rename", Old: temp, New: path.Join(folder, name), Err: err}
 	}
@@ -232,15 +250,23 @@ func (t *tier) remove(name string) error {
 	return ignoreMissing(t.syncFolder(folder))
 }
 
-// create makes a temporary file.
-func (t *tier) create() (*os.File, string, error) {
+// create gives an empty temporary file, whose times may be older.
+func (t *tier) create() (*os.File, error) {
+	if file := t.spares.take(); file != nil {
+		return file, nil
+	}
+	return t.newTemp()
+}
+
+// newTemp makes a temporary file. It has the path that it can be reached at through root as its name.
+func (t *tier) newTemp() (*os.File, error) {
 	name := random()
 	temp := path.Join(t.temp, name)
 	fd, err := unix.Openat(int(t.tempDir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o640)
 	if err != nil {
-		return nil, temp, &fs.PathError{Op: "create", Path: temp, Err: err}
+		return nil, &fs.PathError{Op: "create", Path: temp, Err: err}
 	}
-	return os.NewFile(uintptr(fd), temp), temp, nil
+	return os.NewFile(uintptr(fd), temp), nil
 }
 
 func random() string {

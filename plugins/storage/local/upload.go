@@ -113,6 +113,7 @@ func (l *Local) PutPart(_ context.Context, key, upload string, number int, size 
 	if err != nil {
 		return sdk.Part{}, fmt.Errorf("%s: %w", doing, err)
 	}
+	defer t.spares.refill()
 	temp, info, err := t.write(size, body)
 	if err != nil {
 		return sdk.Part{}, t.failure(doing, err)
@@ -129,7 +130,7 @@ func (l *Local) PutPart(_ context.Context, key, upload string, number int, size 
 }
 
 func (t *tier) keepPart(temp string, info fs.FileInfo, folder string, number int) (sdk.Part, error) {
-	if err := t.renameInto(folder, temp, partName(number)); err != nil {
+	if err := t.renameInto(folder, temp, partName(number), false); err != nil {
 		return sdk.Part{}, err
 	}
 	return sdk.Part{Number: number, ETag: etagOf(info), Size: info.Size()}, nil
@@ -179,7 +180,7 @@ func (t *tier) concatenate(ctx context.Context, folder string, parts []sdk.Part,
 	if size >= 0 && size != total {
 		return "", nil, fmt.Errorf("%w: %d bytes were announced, the parts have %d", sdk.ErrSize, size, total)
 	}
-	file, temp, err := t.create()
+	file, err := t.create()
 	if err != nil {
 		return "", nil, err
 	}
@@ -189,10 +190,8 @@ func (t *tier) concatenate(ctx context.Context, folder string, parts []sdk.Part,
 			err = t.appendPart(ctx, file, path.Join(folder, partName(p.Number)))
 		}
 	}
-	if info, err = t.finish(file, temp, err); err != nil {
-		return "", nil, err
-	}
-	return temp, info, nil
+	info, err = t.finish(file, err)
+	return file.Name(), info, err
 }
 
 // appendPart leaves the copying to the kernel, in steps that can be broken off.

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rivergate/rivergate/sdk"
+)
+
+func TestSpareFilesAreMadeAgainAndGoWithTheProcess(t *testing.T) {
+	dir := t.TempDir()
+	l := &Local{Path: dir}
+	require.NoError(t, l.Open(t.Context(), sdk.Env{Log: hclog.NewNullLogger()}))
+	spares := func() []string {
+		files, err := filepath.Glob(filepath.Join(dir, "hot", tempFolder, "*", "*"))
+		require.NoError(t, err)
+		return files
+	}
+	require.Empty(t, spares(), "nobody has put anything")
+	full := func() {
+		require.Eventually(t, func() bool { return len(spares()) == spareFiles }, 10*time.Second, time.Millisecond)
+	}
+	put := func(key, content string) sdk.Object {
+		o, err := l.Put(t.Context(), sdk.Put{Key: key, Size: int64(len(content)), OnlyNew: true}, strings.NewReader(content))
+		require.NoError(t, err)
+		return o
+	}
+	for i := range 3 * spareFiles { // more than there are: the others are made when they are needed
+		put(fmt.Sprint(i), fmt.Sprint("content of ", i))
+	}
+	full()
+
+	long := time.Now().Add(-time.Hour)
+	for _, file := range spares() {
+		require.NoError(t, os.Chtimes(file, long, long))
+	}
+	for i := range 2 {
+		o := put(fmt.Sprint("late", i), strings.Repeat("x", i))
+		require.WithinDuration(t, time.Now(), o.Modified, time.Minute)
+		o, err := l.Stat(t.Context(), o.Key)
+		require.NoError(t, err)
+		require.WithinDuration(t, time.Now(), o.Modified, time.Minute)
+	}
+	for i := range 3 * spareFiles {
+		_, body, err := l.Get(t.Context(), fmt.Sprint(i), sdk.Range{Length: -1})
+		require.NoError(t, err)
+		content, err := io.ReadAll(body)
+		require.NoError(t, err)
+		require.NoError(t, body.Close())
+		require.Equal(t, fmt.Sprint("content of ", i), string(content))
+	}
+	_, err := l.Put(t.Context(), sdk.Put{Key: "0", Size: 1, OnlyNew: true}, strings.NewReader("x"))
+	require.ErrorIs(t, err, sdk.ErrPrecondition)
+
+	require.NoError(t, l.Close(t.Context()))
+	require.Empty(t, spares())
+}
