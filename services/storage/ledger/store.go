@@ -176,15 +176,8 @@ func (l *Ledger) commit(ctx context.Context, tx *database.Tx, h *Hold, f File, m
 		return File{}, nil, err
 	}
 	hold.objectName = cmp.Or(h.as, hold.objectName)
-	var old *File
-	switch found, err := one(ctx, tx, "org = ? AND object_name = ?", int64(h.org), hold.objectName); {
-	case err == nil && mode == Create:
-		return File{}, nil, ErrExists
-	case h.only != "" && (err == nil && found.SHA256 != h.only || errors.Is(err, ErrNotFound)):
-		return File{}, nil, ErrChanged
-	case err == nil:
-		old = &found
-	case !errors.Is(err, ErrNotFound):
+	old, err := l.former(ctx, tx, h, hold.objectName, mode)
+	if err != nil {
 		return File{}, nil, err
 	}
 
@@ -202,6 +195,11 @@ func (l *Ledger) commit(ctx context.Context, tx *database.Tx, h *Hold, f File, m
 	err = tx.QueryRowContext(ctx, "UPDATE ledger_orgs SET used = used + ?, reserved = reserved - ?, sequence = sequence + ? WHERE org = ? AND (? = 1 OR "+fits+") RETURNING sequence",
 		more, hold.bytes, step, int64(h.org), more <= hold.bytes, l.defaultLimit, more-hold.bytes, l.defaultLimit).Scan(&sequence)
 	if errors.Is(err, sql.ErrNoRows) {
+		if mode == Create { // this comes first, also of what does not fit
+			if there, err := exists(ctx, tx, h.org, hold.objectName); there || err != nil {
+				return File{}, nil, cmp.Or(err, ErrExists)
+			}
+		}
 		return File{}, nil, l.quotaError(ctx, tx, h.org, more-hold.bytes)
 	}
 	if err != nil {
@@ -219,6 +217,31 @@ func (l *Ledger) commit(ctx context.Context, tx *database.Tx, h *Hold, f File, m
 		err = count(ctx, tx, &f, sequence, +1)
 	}
 	return f, old, err
+}
+
+// former is the file that a commit replaces; nil: there is none. With Create, nobody looks: insertFile finds out.
+func (l *Ledger) former(ctx context.Context, tx *database.Tx, h *Hold, objectName string, mode Mode) (*File, error) {
+	if mode == Create {
+		return nil, nil
+	}
+	found, err := one(ctx, tx, "org = ? AND object_name = ?", int64(h.org), objectName)
+	switch {
+	case h.only != "" && (err == nil && found.SHA256 != h.only || errors.Is(err, ErrNotFound)):
+		return nil, ErrChanged
+	case errors.Is(err, ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &found, nil
+}
+
+func exists(ctx context.Context, tx *database.Tx, org uint64, objectName string) (there bool, err error) {
+	_, err = one(ctx, tx, "org = ? AND object_name = ?", int64(org), objectName)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // overwrite puts f in the place of old.
@@ -253,9 +276,13 @@ func (f *File) cost() int64 {
 	return f.Size
 }
 
+// insertFile adds a row. ErrExists.
 func insertFile(ctx context.Context, tx *database.Tx, f *File, sequence int64) (id int64, err error) {
-	err = tx.QueryRowContext(ctx, "INSERT INTO ledger_files ("+fileColumns+", sequence) VALUES ("+placeholders+", ?) RETURNING id",
+	err = tx.QueryRowContext(ctx, "INSERT INTO ledger_files ("+fileColumns+", sequence) VALUES ("+placeholders+", ?) ON CONFLICT (org, object_name) DO NOTHING RETURNING id",
 		append(f.values(), sequence)...).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrExists
+	}
 	return id, err
 }
 
