@@ -24,22 +24,24 @@ func TestDigestsAreTheSameWhereverTheyAreComputed(t *testing.T) {
 			clock = clock.Add(time.Microsecond)
 			return clock
 		}
-		size := rapid.IntRange(0, len(content)).Draw(r, "size")
-		for rest := content[:size]; len(rest) > 0; {
-			k := min(len(rest), rapid.SampledFrom([]int{1, 1000, 64 << 10, 300_000, 3 << 20}).Draw(r, "at once"))
-			if rapid.IntRange(0, 5).Draw(r, "the other one") == 0 {
+		size := 0
+		for phase := range rapid.IntRange(1, 4).Draw(r, "phases") { // in turn, somebody else is slow, and is not
+			if phase > 0 || rapid.Bool().Draw(r, "slow at first") {
 				slow = !slow
 			}
-			if slow {
-				clock = clock.Add(time.Second)
-			}
-			p := append([]byte(nil), rest[:k]...)
-			d.write(p)
-			clear(p) // it is the caller's again
-			if rest = rest[k:]; d.settled == nil {
-				between++
-			} else {
-				beside++
+			for left := rapid.SampledFrom([]int{0, 1, 1 << 20, 9 << 20, 10 << 20}).Draw(r, "bytes"); left > 0; {
+				k := min(left, rapid.SampledFrom([]int{1000, 64 << 10, 300_000, 3 << 20}).Draw(r, "at once"))
+				if slow {
+					clock = clock.Add(time.Second)
+				}
+				p := append([]byte(nil), content[size:size+k]...)
+				d.write(p)
+				clear(p) // it is the caller's again
+				if left, size = left-k, size+k; d.settled == nil {
+					between++
+				} else {
+					beside++
+				}
 			}
 		}
 		sha, sum := sha256.Sum256(content[:size]), md5.Sum(content[:size]) //nolint:gosec // see above
