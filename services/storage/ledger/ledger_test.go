@@ -128,6 +128,11 @@ func TestAnOverwriteChargesTheDifference(t *testing.T) {
 		first := r.must(r.put(1, name(1), 900, ledger.Create))
 		_, err := r.put(1, name(1), 50, ledger.Create)
 		require.ErrorIs(r, err, ledger.ErrExists)
+		h, err := r.Reserve(ctx, ledger.Reservation{Org: 1, ObjectName: name(1), Kind: ledger.KindFile, Bytes: 10})
+		require.NoError(r, err)
+		_, _, err = h.Commit(ctx, ledger.File{Size: 500}, ledger.Create)
+		require.ErrorIs(r, err, ledger.ErrExists, "this comes first, though it would not fit either")
+		require.NoError(r, h.Release(ctx))
 		r.uses(1, 900, 0)
 		require.Equal(r, first, r.must(r.Find(ctx, 1, name(1))), "a failed one leaves the former version")
 
@@ -157,7 +162,7 @@ func TestAnOverwriteChargesTheDifference(t *testing.T) {
 		require.EqualValues(r, 20, replaced.Size)
 
 		// The former file goes meanwhile: its bytes are not there any more.
-		h, err := r.Reserve(ctx, ledger.Reservation{Org: 1, ObjectName: name(1), Kind: ledger.KindFile, Bytes: 40, Overwrite: true})
+		h, err = r.Reserve(ctx, ledger.Reservation{Org: 1, ObjectName: name(1), Kind: ledger.KindFile, Bytes: 40, Overwrite: true})
 		require.NoError(r, err)
 		_, err = r.Delete(ctx, 1, name(1))
 		require.NoError(r, err)
