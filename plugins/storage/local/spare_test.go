@@ -63,3 +63,21 @@ func TestSpareFilesAreMadeAgainAndGoWithTheProcess(t *testing.T) {
 	require.NoError(t, l.Close(t.Context()))
 	require.Empty(t, spares())
 }
+
+func TestWhatADeadProcessLeftIsRemovedAndSpareFilesAreNotCounted(t *testing.T) {
+	dir := t.TempDir()
+	opened, err := openTier(sdk.TierHot, dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, opened.close()) })
+	dead := filepath.Join(dir, tempFolder, random())
+	require.NoError(t, os.WriteFile(dead+lockSuffix, nil, 0o600))
+	require.NoError(t, os.Mkdir(dead, 0o700))
+	for name, content := range map[string]string{"spare": "", "another": "", "begun": "content"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dead, name), []byte(content), 0o600))
+	}
+	files, err := opened.sweep()
+	require.NoError(t, err)
+	require.Equal(t, 1, files)
+	require.NoDirExists(t, dead)
+	require.NoFileExists(t, dead+lockSuffix)
+}

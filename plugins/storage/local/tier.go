@@ -80,7 +80,7 @@ func (t *tier) makeTemp() error {
 	return nil
 }
 
-// sweep removes the temporary folders of processes that are dead.
+// sweep removes the temporary folders of processes that are dead. Their spare files do not count.
 func (t *tier) sweep() (files int, err error) {
 	entries, err := t.readNames(tempFolder)
 	if err != nil {
@@ -115,11 +115,16 @@ func (t *tier) sweepOne(name string) (files int, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
+	for _, entry := range left {
+		if info, err := t.root.Lstat(path.Join(name, entry)); err == nil && info.Size() > 0 {
+			files++
+		}
+	}
 	// The lock last: without it, nobody would find the folder.
 	if err := t.root.RemoveAll(name); err != nil {
 		return 0, err
 	}
-	return len(left), ignoreMissing(t.root.Remove(name + lockSuffix))
+	return files, ignoreMissing(t.root.Remove(name + lockSuffix))
 }
 
 func ignoreMissing(err error) error {

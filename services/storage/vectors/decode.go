@@ -395,11 +395,11 @@ func decodeShared(body []byte, n int) (*Upsert, error) {
 		return nil, err
 	}
 	var group errgroup.Group
-	var done atomic.Int64
+	var begun atomic.Int64
 	for range n {
 		group.Go(func() error {
 			for {
-				i := int(done.Add(1)) - 1
+				i := int(begun.Add(1)) - 1
 				if i >= len(u.Vectors) {
 					return nil
 				}
