@@ -15,7 +15,7 @@ SOURCES := deploy host plugins sdk services proto
 PUSHERS := $(notdir $(patsubst %/,%,$(wildcard plugins/pusher/*/)))
 STORAGES := $(notdir $(patsubst %/,%,$(wildcard plugins/storage/*/)))
 
-SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka s3 minisign chromium
+SERVICES      ?= postgres redis pgbouncer mysql nats mosquitto rabbitmq kafka s3 minisign chromium pgvector
 FUZZTIME      ?= 1m
 SOAK          ?= 15m
 FUZZ_PACKAGES ?= $(SOURCES)

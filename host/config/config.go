@@ -75,7 +75,7 @@ type Host struct {
 	WarmAfterDays   int             `config:"storage_warm_after_days" default:"30" min:"1" doc:"Days without access after which a file moves to the warm tier."`
 	ColdAfterDays   int             `config:"storage_cold_after_days" default:"90" min:"1" doc:"Days without access after which a file moves to the cold tier."`
 	LifecycleEvery  time.Duration   `config:"storage_lifecycle_every" default:"1h" min:"1m" max:"168h" doc:"How often files are moved between tiers, and expired ones deleted."`
-	VectorsMemory   settings.Bytes  `config:"vectors_memory" default:"256MiB" min:"16MiB" doc:"Memory for the vectors of collections that are searched; those that were not used for longest leave it."`
+	VectorsMemory   settings.Bytes  `config:"vectors_memory" default:"256MiB" min:"16MiB" doc:"Memory for the vectors of collections that are searched; those that were not used for longest leave it. A larger one is searched in the database, with pgvector where PostgreSQL has it."`
 	Cache           settings.Secret `config:"cache" doc:"Redis that holds the cache, for several hosts: redis://USER:PASSWORD@HOST:6379/0, or rediss:// or unix://. Without it, the cache is in the process."`
 	CacheOrg        settings.Bytes  `config:"cache_org_bytes" default:"32MiB" min:"11MiB" doc:"What the cache keeps for one organisation; beyond that, its own entries give way."`
 	CacheBytes      settings.Bytes  `config:"cache_bytes" default:"64MiB" min:"11MiB" doc:"What a cache in the process keeps for all; beyond that, the organisation with the most gives way."`

@@ -41,6 +41,14 @@ func openSQLite(t testing.TB) *database.DB {
 	return db
 }
 
+// settle waits until nothing is being built.
+func (v *Vectors) settle() {
+	v.builders.Wait()
+	if v.pgvector != nil {
+		v.pgvector.followers.Wait()
+	}
+}
+
 // client speaks to the routes.
 type client struct {
 	t   *testing.T

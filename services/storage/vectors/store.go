@@ -164,11 +164,10 @@ func (s *store) settle(ctx context.Context, tx *database.Tx, h *head) error {
 }
 
 // delete deletes what d says.
-func (s *store) delete(ctx context.Context, org uint64, d *Delete) (deleted int, err error) {
+func (s *store) delete(ctx context.Context, org uint64, d *Delete) (h head, deleted int, err error) {
 	err = s.db.Write(ctx, func(tx *database.Tx) error {
 		deleted = 0
-		h, err := next(ctx, tx, org, d.Collection)
-		if err != nil {
+		if h, err = next(ctx, tx, org, d.Collection); err != nil {
 			return err
 		}
 		if d.All {
@@ -208,7 +207,7 @@ func (s *store) delete(ctx context.Context, org uint64, d *Delete) (deleted int,
 		h.vectors -= int64(deleted)
 		return s.settle(ctx, tx, &h)
 	})
-	return deleted, err
+	return h, deleted, err
 }
 
 // matching reads the ids under a filter.
@@ -229,33 +228,19 @@ func (s *store) matching(ctx context.Context, tx *database.Tx, h *head, f Filter
 	return ids, nil
 }
 
+// mark is a place in the order in which rows were written: behind the row of that version and number.
+type mark struct{ version, rowID int64 }
+
+// whole is the mark behind all rows up to a version.
+func whole(version int64) mark { return mark{version, math.MaxInt64} }
+
 // changes calls fn with pages of what was written after a version, oldest first, tombstones included.
 func (s *store) changes(ctx context.Context, h *head, after int64, fn func([]row) error) error {
-	var rowID int64 = math.MaxInt64 // of the version after: none
-	page := make([]row, 0, perPage)
+	at := whole(after)
 	for {
-		page = page[:0]
-		err := database.Each(ctx, s.db.Reader(), func(rows *sql.Rows) error {
-			var r row
-			var blob sql.RawBytes
-			if err := rows.Scan(&r.rowID, &r.version, &r.deleted, &r.id, &r.metadata, &blob); err != nil {
-				return err
-			}
-			if !r.deleted {
-				if len(blob) != 4*h.dimensions {
-					return fmt.Errorf("vector %q has %d bytes, not %d", r.id, len(blob), 4*h.dimensions)
-				}
-				r.values = make([]float32, h.dimensions)
-				for i := range r.values {
-					r.values[i] = math.Float32frombits(binary.LittleEndian.Uint32(blob[4*i:]))
-				}
-			}
-			page = append(page, r)
-			return nil
-		}, `SELECT row_id, version, deleted, id, metadata, vector FROM vectors
-			WHERE collection_id = ? AND (version, row_id) > (?, ?) ORDER BY version, row_id LIMIT ?`, h.id, after, rowID, perPage)
+		page, err := written(ctx, s.db.Reader(), h, at, perPage)
 		if err != nil {
-			return fmt.Errorf("read vectors: %w", err)
+			return err
 		}
 		if err := fn(page); err != nil {
 			return err
@@ -263,6 +248,39 @@ func (s *store) changes(ctx context.Context, h *head, after int64, fn func([]row
 		if len(page) < perPage {
 			return nil
 		}
-		after, rowID = page[perPage-1].version, page[perPage-1].rowID
+		at = mark{page[perPage-1].version, page[perPage-1].rowID}
 	}
+}
+
+// written reads at most limit rows behind a mark, oldest first, tombstones included.
+func written(ctx context.Context, q database.Querier, h *head, at mark, limit int) (page []row, err error) {
+	err = database.Each(ctx, q, func(rows *sql.Rows) error {
+		var r row
+		var blob sql.RawBytes
+		if err := rows.Scan(&r.rowID, &r.version, &r.deleted, &r.id, &r.metadata, &blob); err != nil {
+			return err
+		}
+		if !r.deleted {
+			r.values, err = decoded(nil, r.id, blob, h.dimensions)
+		}
+		page = append(page, r)
+		return err
+	}, `SELECT row_id, version, deleted, id, metadata, vector FROM vectors
+		WHERE collection_id = ? AND (version, row_id) > (?, ?) ORDER BY version, row_id LIMIT ?`, h.id, at.version, at.rowID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read vectors: %w", err)
+	}
+	return page, nil
+}
+
+// decoded reads the numbers of a vector as it is stored, into values when there is room.
+func decoded(values []float32, id string, blob []byte, dimensions int) ([]float32, error) {
+	if len(blob) != 4*dimensions {
+		return nil, fmt.Errorf("vector %q has %d bytes, not %d", id, len(blob), 4*dimensions)
+	}
+	values = values[:0]
+	for ; len(blob) > 0; blob = blob[4:] {
+		values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(blob)))
+	}
+	return values, nil
 }

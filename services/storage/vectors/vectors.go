@@ -4,21 +4,17 @@
 // The rows are in the metadata database. A collection that is searched is read into memory, as far as Options.Memory goes;
 // the one that was not searched for longest leaves it. Every write makes the collection's next version, every search asks
 // for the version and reads what is new, so that a search sees each write that was answered before it, on whichever host
-// it was made. A collection that is too large for the memory is searched in the database, row by row.
+// it was made. A collection that is too large for the memory is searched in the database: by an index of pgvector where
+// PostgreSQL has that extension, else row by row.
 //
-// A filter is applied first, exactly: a search finds top_k vectors whenever so many are under the filter.
-//
-// The same holds on PostgreSQL, with and without its extension vector (pgvector): its index finds candidates first and filters
-// them afterwards, so it can find fewer than there are.
+// A filter is exact, and a search finds top_k vectors whenever so many are under it: in memory it is applied first; what the
+// index of pgvector finds is filtered while it goes on searching, and where it ends too early, every row is compared.
 package vectors
 
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -61,6 +57,7 @@ type Options struct {
 // Vectors answers the routes. It may be used by many at once.
 type Vectors struct {
 	store    *store
+	pgvector *pgvector // nil: not there
 	options  Options
 	log      hclog.Logger
 	decoding chan struct{}
@@ -86,6 +83,10 @@ func Open(ctx context.Context, db *database.DB, o Options) (*Vectors, error) {
 	if err := v.store.migrate(ctx); err != nil {
 		return nil, err
 	}
+	var err error
+	if v.pgvector, err = openPgvector(ctx, db, v.options, v.log); err != nil {
+		return nil, err
+	}
 	v.ctx, v.stop = context.WithCancel(context.Background())
 	return v, nil
 }
@@ -97,6 +98,9 @@ func (v *Vectors) Close() {
 	v.mu.Unlock()
 	v.stop()
 	v.builders.Wait()
+	if v.pgvector != nil {
+		v.pgvector.close()
+	}
 }
 
 // Vector is one vector to store.
@@ -229,6 +233,9 @@ func (v *Vectors) Upsert(ctx context.Context, org uint64, u *Upsert) (*Upserted,
 	if c := v.cached(h.id); c != nil && c.wrote(&h, u.Vectors) {
 		v.tend(c)
 	}
+	if v.pgvector != nil && v.pgvector.takes(&h) {
+		v.pgvector.follow(h.id)
+	}
 	return &Upserted{Inserted: inserted, Updated: len(u.Vectors) - inserted, Dimensions: h.dimensions, Model: h.model}, nil
 }
 
@@ -280,7 +287,12 @@ func (v *Vectors) Search(ctx context.Context, org uint64, q *Query) (*Result, er
 	}
 	var r *Result
 	if footprint(h.vectors, h.dimensions) > v.options.Memory {
-		r, err = v.scan(ctx, &h, q, query)
+		if v.pgvector != nil && v.pgvector.takes(&h) {
+			r, err = v.pgvector.search(ctx, h.id, q, query)
+		}
+		if err == nil && r == nil {
+			r, err = v.scan(ctx, &h, q, query)
+		}
 	} else {
 		var c *collection
 		if c, err = v.load(ctx, &h); err == nil {
@@ -324,54 +336,6 @@ func queryVector(h *head, q *Query) ([]float32, error) {
 	return query, nil
 }
 
-// scan searches in the database, for collections that are larger than the memory.
-func (v *Vectors) scan(ctx context.Context, h *head, q *Query, query []float32) (*Result, error) {
-	if h.metric == Cosine {
-		query = scaled(nil, query, h.metric.inverse(query))
-	}
-	r := &Result{Exact: true}
-	best, kept := &top{k: q.TopK}, map[uint32]Match{}
-	n, values := uint32(0), make([]float32, h.dimensions)
-	err := database.Each(ctx, v.store.db.Reader(), func(rows *sql.Rows) error {
-		var id, metadata string
-		var blob sql.RawBytes
-		if err := rows.Scan(&id, &metadata, &blob); err != nil {
-			return err
-		}
-		if len(blob) != 4*h.dimensions {
-			return fmt.Errorf("vector %q has %d bytes, not %d", id, len(blob), 4*h.dimensions)
-		}
-		if q.Filter != nil && !q.Filter.matches(metadata) {
-			return nil
-		}
-		for i := range values {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(blob[4*i:]))
-		}
-		n++
-		rank := h.metric.rank(query, values, h.metric.inverse(values))
-		if bar, full := best.bar(); full && rank <= bar {
-			return nil
-		} else if full {
-			delete(kept, best.heap[0].slot)
-		}
-		best.offer(n, rank)
-		m := Match{ID: id, Metadata: metadata, Score: h.metric.score(rank)}
-		if q.IncludeValues {
-			m.Values = append([]float32(nil), values...)
-		}
-		kept[n] = m
-		return nil
-	}, "SELECT id, metadata, vector FROM vectors WHERE collection_id = ? AND deleted = 0", h.id)
-	if err != nil {
-		return nil, fmt.Errorf("search in the database: %w", err)
-	}
-	r.Total = int(n)
-	for _, f := range best.best() {
-		r.Matches = append(r.Matches, kept[f.slot])
-	}
-	return r, nil
-}
-
 // Delete deletes vectors by id, by filter, or all. One of the three.
 type Delete struct {
 	Collection string
@@ -385,7 +349,11 @@ func (v *Vectors) Delete(ctx context.Context, org uint64, d *Delete) (int, error
 	if err := checkName("collection", d.Collection); err != nil {
 		return 0, err
 	}
-	return v.store.delete(ctx, org, d)
+	h, deleted, err := v.store.delete(ctx, org, d)
+	if err == nil && deleted > 0 && v.pgvector != nil {
+		v.pgvector.follow(h.id)
+	}
+	return deleted, err
 }
 
 func (v *Vectors) cached(id int64) *collection {

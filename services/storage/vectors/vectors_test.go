@@ -37,111 +37,115 @@ func (m model) nearest(metric Metric, query []float32, f Filter) (ranks []float6
 // many as there are, and has the recall that is promised, above and below the threshold.
 func TestTwoHostsSeeEachOthersWritesAtOnce(t *testing.T) {
 	databasetest.EachPlace(t, func(t *testing.T, place databasetest.Place) {
-		var hosts []*Vectors
-		for range 2 {
-			db, err := place.Open(t.Context())
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, db.Close()) })
-			hosts = append(hosts, open(t, db, Options{ExactBelow: 600}))
-		}
-		const d = 24
-		for _, metric := range []Metric{Cosine, Dot, L2} {
-			r := rand.New(rand.NewPCG(7, uint64(len(metric))))
-			name, m := string(metric), model{}
-			hits, wanted, indexed := 0, 0, 0
-			for step := range 60 {
-				host := hosts[r.IntN(2)]
-				switch n := r.IntN(10); {
-				case n < 6 || step == 0:
-					u := &Upsert{Collection: name, Metric: metric}
-					for range 1 + r.IntN(150) {
-						id := fmt.Sprint(r.IntN(2500))
-						if slices.ContainsFunc(u.Vectors, func(v Vector) bool { return v.ID == id }) {
-							continue
-						}
-						u.Vectors = append(u.Vectors, Vector{ID: id, Values: gauss(r, d, 1), Metadata: fmt.Sprintf(`{"group":%d,"name":"n%d"}`, r.IntN(10), r.IntN(3))})
+		twoHostsWriteAndSearch(t, place, Options{ExactBelow: 600})
+	})
+}
+
+func twoHostsWriteAndSearch(t *testing.T, place databasetest.Place, o Options) {
+	var hosts []*Vectors
+	for range 2 {
+		db, err := place.Open(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		hosts = append(hosts, open(t, db, o))
+	}
+	const d = 24
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		r := rand.New(rand.NewPCG(7, uint64(len(metric))))
+		name, m := string(metric), model{}
+		hits, wanted, indexed := 0, 0, 0
+		for step := range 60 {
+			host := hosts[r.IntN(2)]
+			switch n := r.IntN(10); {
+			case n < 6 || step == 0:
+				u := &Upsert{Collection: name, Metric: metric}
+				for range 1 + r.IntN(150) {
+					id := fmt.Sprint(r.IntN(2500))
+					if slices.ContainsFunc(u.Vectors, func(v Vector) bool { return v.ID == id }) {
+						continue
 					}
-					inserted := 0
-					for _, v := range u.Vectors {
-						if _, ok := m[v.ID]; !ok {
-							inserted++
-						}
-						m[v.ID] = v
-					}
-					done, err := host.Upsert(t.Context(), 1, u)
-					require.NoError(t, err)
-					require.Equal(t, Upserted{Inserted: inserted, Updated: len(u.Vectors) - inserted, Dimensions: d}, *done)
-				case n < 8:
-					var ids []string
-					there := 0
-					for range 1 + r.IntN(60) {
-						id := fmt.Sprint(r.IntN(2500))
-						if _, ok := m[id]; ok {
-							there++
-							delete(m, id)
-						}
-						ids = append(ids, id)
-					}
-					gone, err := host.Delete(t.Context(), 1, &Delete{Collection: name, IDs: ids})
-					require.NoError(t, err)
-					require.Equal(t, there, gone)
-				case n == 8:
-					f, err := ParseFilter([]byte(fmt.Sprintf(`{"group":%d,"name":{"$in":["n0","n1"]}}`, r.IntN(10))))
-					require.NoError(t, err)
-					there := 0
-					for id, v := range m {
-						if f.matches(v.Metadata) {
-							there++
-							delete(m, id)
-						}
-					}
-					gone, err := host.Delete(t.Context(), 1, &Delete{Collection: name, Filter: f})
-					require.NoError(t, err)
-					require.Equal(t, there, gone)
-				case step%20 == 19:
-					gone, err := host.Delete(t.Context(), 1, &Delete{Collection: name, All: true})
-					require.NoError(t, err)
-					require.Equal(t, len(m), gone)
-					clear(m)
+					u.Vectors = append(u.Vectors, Vector{ID: id, Values: gauss(r, d, 1), Metadata: fmt.Sprintf(`{"group":%d,"name":"n%d"}`, r.IntN(10), r.IntN(3))})
 				}
-				for i, host := range hosts {
-					host.builders.Wait() // so that the index answers wherever it may
-					q := &Query{Collection: name, Vector: gauss(r, d, 1), TopK: 10, IncludeValues: true, Exact: r.IntN(4) == 0}
-					if r.IntN(2) == 0 {
-						f, err := ParseFilter([]byte(fmt.Sprintf(`{"group":{"$gte":%d,"$lt":%d}}`, r.IntN(5), 3+r.IntN(8))))
-						require.NoError(t, err)
-						q.Filter = f
+				inserted := 0
+				for _, v := range u.Vectors {
+					if _, ok := m[v.ID]; !ok {
+						inserted++
 					}
-					got, err := host.Search(t.Context(), 1, q)
+					m[v.ID] = v
+				}
+				done, err := host.Upsert(t.Context(), 1, u)
+				require.NoError(t, err)
+				require.Equal(t, Upserted{Inserted: inserted, Updated: len(u.Vectors) - inserted, Dimensions: d}, *done)
+			case n < 8:
+				var ids []string
+				there := 0
+				for range 1 + r.IntN(60) {
+					id := fmt.Sprint(r.IntN(2500))
+					if _, ok := m[id]; ok {
+						there++
+						delete(m, id)
+					}
+					ids = append(ids, id)
+				}
+				gone, err := host.Delete(t.Context(), 1, &Delete{Collection: name, IDs: ids})
+				require.NoError(t, err)
+				require.Equal(t, there, gone)
+			case n == 8:
+				f, err := ParseFilter([]byte(fmt.Sprintf(`{"group":%d,"name":{"$in":["n0","n1"]}}`, r.IntN(10))))
+				require.NoError(t, err)
+				there := 0
+				for id, v := range m {
+					if f.matches(v.Metadata) {
+						there++
+						delete(m, id)
+					}
+				}
+				gone, err := host.Delete(t.Context(), 1, &Delete{Collection: name, Filter: f})
+				require.NoError(t, err)
+				require.Equal(t, there, gone)
+			case step%20 == 19:
+				gone, err := host.Delete(t.Context(), 1, &Delete{Collection: name, All: true})
+				require.NoError(t, err)
+				require.Equal(t, len(m), gone)
+				clear(m)
+			}
+			for i, host := range hosts {
+				host.settle() // so that the index answers wherever it may
+				q := &Query{Collection: name, Vector: gauss(r, d, 1), TopK: 10, IncludeValues: true, Exact: r.IntN(4) == 0}
+				if r.IntN(2) == 0 {
+					f, err := ParseFilter([]byte(fmt.Sprintf(`{"group":{"$gte":%d,"$lt":%d}}`, r.IntN(5), 3+r.IntN(8))))
 					require.NoError(t, err)
-					truth, total := m.nearest(metric, q.Vector, q.Filter)
-					require.Equal(t, total, got.Total, "host %d", i)
-					require.Len(t, got.Matches, min(10, total))
-					require.True(t, slices.IsSortedFunc(got.Matches, func(a, b Match) int { return cmp.Compare(b.Score, a.Score) }))
-					for k, match := range got.Matches {
-						v, ok := m[match.ID]
-						require.True(t, ok, "%s is gone", match.ID)
-						require.Equal(t, v.Values, match.Values)
-						require.Equal(t, v.Metadata, match.Metadata)
-						require.True(t, q.Filter == nil || q.Filter.matches(match.Metadata))
-						if got.Exact {
-							require.InDelta(t, truth[k], match.Score, 1e-5)
-						} else {
-							wanted++
-							if match.Score >= truth[min(9, total-1)]-1e-6 {
-								hits++
-							}
+					q.Filter = f
+				}
+				got, err := host.Search(t.Context(), 1, q)
+				require.NoError(t, err)
+				truth, total := m.nearest(metric, q.Vector, q.Filter)
+				require.Equal(t, total, got.Total, "host %d", i)
+				require.Len(t, got.Matches, min(10, total))
+				require.True(t, slices.IsSortedFunc(got.Matches, func(a, b Match) int { return cmp.Compare(b.Score, a.Score) }))
+				for k, match := range got.Matches {
+					v, ok := m[match.ID]
+					require.True(t, ok, "%s is gone", match.ID)
+					require.Equal(t, v.Values, match.Values)
+					require.Equal(t, v.Metadata, match.Metadata)
+					require.True(t, q.Filter == nil || q.Filter.matches(match.Metadata))
+					if got.Exact {
+						require.InDelta(t, truth[k], match.Score, 1e-5)
+					} else {
+						wanted++
+						if match.Score >= truth[min(9, total-1)]-1e-6 {
+							hits++
 						}
 					}
-					if !got.Exact {
-						indexed++
-					}
+				}
+				if !got.Exact {
+					indexed++
 				}
 			}
-			require.Positive(t, indexed, "the index was used")
-			require.GreaterOrEqual(t, float64(hits), 0.95*float64(wanted), "%s", metric)
 		}
-	})
+		require.Positive(t, indexed, "the index was used")
+		require.GreaterOrEqual(t, float64(hits), 0.95*float64(wanted), "%s", metric)
+	}
 }
 
 func TestACollectionLargerThanTheMemoryIsSearchedInTheDatabase(t *testing.T) {
