@@ -34,6 +34,7 @@ type bucket struct {
 	parts       *parts
 	secure      bool        // the channel is encrypted: the body of a request is not signed
 	checksums   atomic.Bool // the server takes them, as far as is known
+	encrypts    atomic.Bool // the server said of a part that it does, though not when the upload was begun
 	answer      time.Duration
 	loginBy     string   // the settings of the credentials, for messages
 	hidden      []string // what no message may hold
@@ -174,22 +175,4 @@ func (b *bucket) tierOf(note, class string) sdk.Tier {
 		}
 	}
 	return sdk.TierHot
-}
-
-// encrypted refuses answers of a server that was asked to encrypt and does not say that it did: some ignore the question.
-type encrypted struct{ next *http.Transport }
-
-const encryptionHeader = "X-Amz-Server-Side-Encryption"
-
-var errNotEncrypted = errors.New("the server was asked to encrypt and does not say that it did; set ENCRYPTION=none if it need not")
-
-func (e *encrypted) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := e.next.RoundTrip(r)
-	if err != nil || answer.StatusCode != http.StatusOK || r.Header.Get(encryptionHeader) == "" {
-		return answer, err
-	}
-	if answer.Header.Get(encryptionHeader) != r.Header.Get(encryptionHeader) {
-		return nil, errors.Join(errNotEncrypted, answer.Body.Close())
-	}
-	return answer, nil
 }

@@ -105,7 +105,7 @@ func (s *S3) putInParts(ctx context.Context, doing string, put sdk.Put, options 
 	}
 	o, err := s.whose(ctx, put, options, s.clash(ctx, put.Key, b.failure(doing, err)))
 	if err != nil {
-		s.forget(ctx, put.Key, t.upload)
+		b.forget(ctx, put.Key, t.upload)
 	}
 	return o, err
 }
@@ -117,10 +117,13 @@ func (s *S3) whose(ctx context.Context, put sdk.Put, options minio.PutObjectOpti
 	if !put.OnlyNew || !errors.Is(err, sdk.ErrPrecondition) && !errors.Is(err, sdk.ErrUnavailable) && !errors.Is(err, sdk.ErrNotFound) {
 		return sdk.Object{}, err
 	}
-	info, failed := s.bucket.client.StatObject(ctx, s.bucket.name, s.bucket.prefix+put.Key, minio.StatObjectOptions{})
+	asking, said := listening(ctx)
+	info, failed := s.bucket.client.StatObject(asking, s.bucket.name, s.bucket.prefix+put.Key, minio.StatObjectOptions{})
 	switch {
 	case failed != nil:
 		return sdk.Object{}, err
+	case info.Metadata.Get("X-Amz-Meta-"+putNote) == options.UserMetadata[putNote] && !s.bucket.asksFor(*said):
+		return sdk.Object{}, s.bucket.failure(fmt.Sprintf("put %q", put.Key), errNotEncrypted)
 	case info.Metadata.Get("X-Amz-Meta-"+putNote) == options.UserMetadata[putNote]:
 		return s.describe(put.Key, info), nil
 	case errors.Is(err, sdk.ErrPrecondition):
@@ -180,10 +183,10 @@ func (s *S3) unkept(key string, err error) error {
 }
 
 // forget aborts an upload of our own. What cannot be aborted is found by who looks for old uploads.
-func (s *S3) forget(ctx context.Context, key, upload string) {
+func (b *bucket) forget(ctx context.Context, key, upload string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 	defer cancel()
-	_ = s.bucket.client.AbortMultipartUpload(ctx, s.bucket.name, s.bucket.prefix+key, upload)
+	_ = b.client.AbortMultipartUpload(ctx, b.name, b.prefix+key, upload)
 }
 
 // made describes what was just stored. Not every server says when that was.
@@ -358,15 +361,25 @@ func (s *S3) Copy(ctx context.Context, from string, to sdk.Put) (sdk.Object, err
 	for name, values := range options.Header() {
 		header[name] = values[0]
 	}
-	if _, err := b.client.CopyObject(ctx, b.name, b.prefix+from, b.name, b.prefix+to.Key, header, minio.CopySrcOptions{}, minio.PutObjectOptions{}); err != nil {
+	asking, said := listening(ctx)
+	if _, err := b.client.CopyObject(asking, b.name, b.prefix+from, b.name, b.prefix+to.Key, header, minio.CopySrcOptions{}, minio.PutObjectOptions{}); err != nil {
 		return sdk.Object{}, b.failure(doing, err)
 	}
-	return s.Stat(ctx, to.Key)
+	sure := b.asksFor(*said)
+	asking, said = listening(ctx)
+	copied, err := s.Stat(asking, to.Key)
+	if err == nil && !sure && !b.asksFor(*said) { // some servers say it of the object alone
+		err = b.failure(doing, errNotEncrypted)
+		if to.OnlyNew {
+			err = errors.Join(err, s.Delete(ctx, to.Key))
+		}
+	}
+	return copied, err
 }
 
 func (s *S3) copyInParts(ctx context.Context, doing string, source sdk.Object, to sdk.Put, options minio.PutObjectOptions) (sdk.Object, error) {
 	b := s.bucket
-	upload, err := b.client.NewMultipartUpload(ctx, b.name, b.prefix+to.Key, options)
+	upload, err := b.newUpload(ctx, to.Key, options, false)
 	if err != nil {
 		return sdk.Object{}, b.failure(doing, err)
 	}
@@ -382,7 +395,7 @@ func (s *S3) copyInParts(ctx context.Context, doing string, source sdk.Object, t
 	}
 	if err != nil {
 		err = b.failure(doing, err)
-		s.forget(ctx, to.Key, upload)
+		b.forget(ctx, to.Key, upload)
 		return sdk.Object{}, err
 	}
 	return s.Stat(ctx, to.Key)

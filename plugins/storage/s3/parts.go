@@ -100,7 +100,7 @@ func (b *bucket) begin(ctx context.Context, put sdk.Put, o minio.PutObjectOption
 		o.UserMetadata["x-amz-checksum-algorithm"] = checksum.String()
 	}
 	var err error
-	if t.upload, err = b.client.NewMultipartUpload(ctx, b.name, b.prefix+put.Key, o); err == nil || !t.checksums {
+	if t.upload, err = b.newUpload(ctx, put.Key, o, t.checksums); err == nil || !t.checksums {
 		return t, err
 	}
 	if status := minio.ToErrorResponse(err).StatusCode; status != http.StatusBadRequest && status != http.StatusNotImplemented {
@@ -108,7 +108,7 @@ func (b *bucket) begin(ctx context.Context, put sdk.Put, o minio.PutObjectOption
 	}
 	o.UserMetadata, t.checksums = plain, false
 	var failed error
-	if t.upload, failed = b.client.NewMultipartUpload(ctx, b.name, b.prefix+put.Key, o); failed != nil {
+	if t.upload, failed = b.newUpload(ctx, put.Key, o, false); failed != nil {
 		return nil, failed
 	}
 	if b.checksums.Swap(false) {

@@ -24,7 +24,7 @@ func (s *S3) BeginUpload(ctx context.Context, put sdk.Put) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	upload, err := s.bucket.client.NewMultipartUpload(ctx, s.bucket.name, s.bucket.prefix+put.Key, options)
+	upload, err := s.bucket.newUpload(ctx, put.Key, options, false)
 	return upload, s.bucket.failure(doing, err)
 }
 
