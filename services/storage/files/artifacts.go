@@ -81,9 +81,13 @@ func (s *Service) Copy(from, to ledger.File, late func() error) (ledger.File, er
 	return stored, answerTo(err)
 }
 
-// URL lets a client read a file without credentials for that long, and tells how long it really is.
+// URL lets a client read a file without credentials for that long, and tells how long it really is. That counts as a read: what the
+// backend answers itself is not seen here.
 func (s *Service) URL(c *fiber.Ctx, file ledger.File, expiry time.Duration) (string, time.Duration, error) {
 	url, effective, err := s.presignGet(c, file, expiry)
+	if err == nil {
+		s.ledger.Touch(file)
+	}
 	return url, effective, answerTo(err)
 }
 

@@ -139,7 +139,8 @@ func (s *Service) fileRoutes() []api.Route {
 		{
 			Method: http.MethodGet, Path: objectsPath + "/{object_name...}/presigned-url", ID: "presignObject", Tag: tagFiles,
 			Summary: "A URL that needs no other credential", Params: presignParams{},
-			About:   "GET: of an object that is there; HEAD works too. PUT: for an object that may be there or not. What the URL allows is checked when its request starts.",
+			About: "GET: of an object that is there; HEAD works too. PUT: for an object that may be there or not. What the URL allows is checked when its request starts. " +
+				"Counts as a read. A URL that the storage backend answers itself ends with the bytes it was made for: when the object is overwritten, deleted, or moved into another tier.",
 			Answers: []api.Answer{{Status: http.StatusOK, Body: api.Envelope[PresignedURL]{}}},
 			Errors:  []int{http.StatusForbidden, http.StatusNotFound, http.StatusServiceUnavailable}, Handler: s.presign,
 		},

@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rivergate/rivergate/sdk/protocol"
 	"github.com/rivergate/rivergate/services/platform/api"
 	"github.com/rivergate/rivergate/services/platform/database"
 	"github.com/rivergate/rivergate/services/platform/database/databasetest"
+	"github.com/rivergate/rivergate/services/storage/ledger"
 	"github.com/rivergate/rivergate/services/storage/storagetest"
 )
 
@@ -113,6 +115,29 @@ func TestObjectsAreTheirOwnersAlone(t *testing.T) {
 		ask(400, objectsPath+"/"+bad)
 	}
 	require.Len(t, r.dir.Keys(), 2)
+}
+
+// A URL that the backend answers is read where the host does not see it.
+func TestASignedURLCountsAsARead(t *testing.T) {
+	db := sqlite(t)
+	var l *ledger.Ledger
+	r := newRig(t, db, func(o *Options) {
+		var err error
+		l, err = ledger.Open(t.Context(), db, ledger.Options{DefaultLimit: quota, Registry: prometheus.NewRegistry()})
+		require.NoError(t, err)
+		o.Ledger = l
+	})
+	up := r.upload("a.txt", "abc")
+	long := time.Now().Add(-48 * time.Hour)
+	require.NoError(t, db.Write(t.Context(), func(tx *database.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "UPDATE ledger_files SET accessed = ?", long.UnixMicro())
+		return err
+	}))
+	r.get(objectPath(up.FilePath) + "/presigned-url")
+	require.NoError(t, l.Close()) // writes what it has noted
+	file, err := r.ledger.Find(t.Context(), 7, up.FilePath)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), file.Accessed, time.Minute)
 }
 
 func TestSignedURLs(t *testing.T) {

@@ -129,9 +129,9 @@ func (s *Service) presign(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
-		url, effective, err = s.presignGet(c, file, expiry)
+		url, effective, err = s.URL(c, file, expiry)
 		if err != nil {
-			return answerTo(err)
+			return err
 		}
 	case http.MethodPut:
 		url, effective, err = s.presignPut(c, expiry)
