@@ -373,6 +373,7 @@ func (s *S3) Copy(ctx context.Context, from string, to sdk.Put) (sdk.Object, err
 		if to.OnlyNew {
 			err = errors.Join(err, s.Delete(ctx, to.Key))
 		}
+		return sdk.Object{}, err
 	}
 	return copied, err
 }

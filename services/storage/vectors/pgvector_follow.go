@@ -221,6 +221,11 @@ func (p *pgvector) forget(ctx context.Context, tx *database.Tx, h *head, s *pgve
 
 func (p *pgvector) build(ctx context.Context, tx *database.Tx, h *head, s *pgvectorState) error {
 	begun := time.Now()
+	// A host that has gone does not want its index any more. PostgreSQL 13 does not know the setting.
+	if err := database.Each(ctx, tx, func(*sql.Rows) error { return nil },
+		"SELECT set_config(name, '2s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'"); err != nil {
+		return fmt.Errorf("change settings: %w", err)
+	}
 	_, class := pgvectorOperator(h.metric)
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("CREATE INDEX %s ON %s USING hnsw (embedding %s) WITH (%s)",
 		pgvectorIndex(h.id), pgvectorTable(h.id), class, pgvectorBuild)); err != nil {
