@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -344,6 +345,7 @@ func (s *S3) Copy(ctx context.Context, from string, to sdk.Put) (sdk.Object, err
 	if err != nil {
 		return sdk.Object{}, err
 	}
+	options.UserMetadata[tierNote] = string(cmp.Or(to.Tier, sdk.TierHot)) // SeaweedFS keeps the old one where there is no new one
 	source, err := s.Stat(ctx, from)
 	if err != nil {
 		return sdk.Object{}, fmt.Errorf("%s: %w", doing, err)
