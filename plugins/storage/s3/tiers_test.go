@@ -11,12 +11,14 @@ import (
 	"github.com/rivergate/rivergate/sdk/protocol"
 )
 
-func TestATierIsNotKeptByAServerThatKeepsOldMetadata(t *testing.T) {
+// SeaweedFS keeps the metadata of the object that is copied, but for what the copy says.
+func TestACopySaysItsTier(t *testing.T) {
 	s := newStore(t)
 	proxy := s.proxy()
+	var said []string
 	s.behind(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if note := "X-Amz-Meta-" + tierNote; purpose(r) == "copy" && r.Header.Get(note) == "" {
-			r.Header.Set(note, string(protocol.TierWarm)) // as the object has it
+		if purpose(r) == "copy" {
+			said = append(said, r.Header.Get("X-Amz-Meta-"+tierNote))
 		}
 		proxy.ServeHTTP(w, r)
 	}))
@@ -29,4 +31,5 @@ func TestATierIsNotKeptByAServerThatKeepsOldMetadata(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, protocol.TierHot, copied.Tier)
 	}
+	require.Equal(t, []string{"hot", "hot"}, said)
 }
