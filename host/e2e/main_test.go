@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -69,6 +70,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()                                                 // to servers that keep them open, as SeaweedFS does
 	sarama := goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick") // one for the process, for its metrics
 	if err := goleak.Find(sarama); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "end-to-end tests left goroutines:", err)
