@@ -107,7 +107,7 @@ func findPgvector(ctx context.Context, db *database.DB, log hclog.Logger) (bool,
 			return false, err
 		}
 		if !installed.Valid {
-			log.Warn("the extension vector is there and could not be made in this database: as a user who may, run CREATE EXTENSION vector; until the host starts again, collections that are larger than RIVERGATE_VECTORS_MEMORY are searched row by row", "error", made)
+			log.Info("the extension vector is there and could not be made in this database: as a user who may, run CREATE EXTENSION vector; until the host starts again, collections that are larger than RIVERGATE_VECTORS_MEMORY are searched row by row", "error", made)
 			return false, nil
 		}
 	}
@@ -115,7 +115,7 @@ func findPgvector(ctx context.Context, db *database.DB, log hclog.Logger) (bool,
 		if !installed.Valid {
 			version = available.String
 		}
-		log.Warn("the extension vector is too old: collections that are larger than RIVERGATE_VECTORS_MEMORY are searched row by row", "version", version, "needed", oldestPgvector)
+		log.Info("the extension vector is too old: collections that are larger than RIVERGATE_VECTORS_MEMORY are searched row by row", "version", version, "needed", oldestPgvector)
 		return false, nil
 	}
 	var visible bool
@@ -123,7 +123,7 @@ func findPgvector(ctx context.Context, db *database.DB, log hclog.Logger) (bool,
 		return false, err
 	}
 	if !visible {
-		log.Warn("the extension vector is in a schema that is not in this user's search_path: collections that are larger than RIVERGATE_VECTORS_MEMORY are searched row by row")
+		log.Info("the extension vector is in a schema that is not in this user's search_path: collections that are larger than RIVERGATE_VECTORS_MEMORY are searched row by row")
 	}
 	return visible, nil
 }
