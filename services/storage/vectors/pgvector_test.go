@@ -62,12 +62,26 @@ func put(t *testing.T, v *Vectors, r *rand.Rand, d, from, n int) {
 	}
 }
 
-// ask searches once to have the collection followed, and once more.
+// ask searches until the collection has been followed to its end, and once more. That may take a while: others may be at it, or a dead
+// host's transaction may not have ended, and PostgreSQL does not use a new index before older transactions have ended.
 func ask(t *testing.T, v *Vectors, q *Query) *Result {
 	t.Helper()
-	_, err := v.Search(t.Context(), 1, q)
-	require.NoError(t, err)
-	v.settle()
+	for deadline := time.Now().Add(time.Minute); ; {
+		r, err := v.Search(t.Context(), 1, q)
+		require.NoError(t, err)
+		v.settle()
+		if v.pgvector == nil {
+			return r
+		}
+		h, err := v.store.head(t.Context(), 1, q.Collection)
+		require.NoError(t, err)
+		s, err := v.pgvector.state(t.Context(), v.store.db.Reader(), h.id, false)
+		require.NoError(t, err)
+		if s == nil || s.at.version >= h.version && s.trained > 0 && s.ef != 0 {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "it is not followed: %+v", s)
+	}
 	r, err := v.Search(t.Context(), 1, q)
 	require.NoError(t, err)
 	return r
