@@ -51,11 +51,9 @@ type pgvector struct {
 
 	mu        sync.Mutex
 	closed    bool
-	following map[int64]*follower
+	following map[int64]bool      // true: once more when it is done
 	left      map[int64]time.Time // until when a collection that failed is left alone
 }
-
-type follower struct{ again bool }
 
 // openPgvector returns nil where the extension is not, which is no error.
 func openPgvector(ctx context.Context, db *database.DB, o Options, log hclog.Logger) (*pgvector, error) {
@@ -79,7 +77,7 @@ func openPgvector(ctx context.Context, db *database.DB, o Options, log hclog.Log
 	}
 	p := &pgvector{
 		db: db, log: log, memory: o.Memory, exactBelow: o.ExactBelow, effort: []int64{100, 200, 400, 1000}, places: make(chan struct{}, pgvectorFollowers),
-		following: make(map[int64]*follower), left: make(map[int64]time.Time),
+		following: make(map[int64]bool), left: make(map[int64]time.Time),
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil

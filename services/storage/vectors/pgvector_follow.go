@@ -24,15 +24,15 @@ const (
 func (p *pgvector) follow(id int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f := p.following[id]; f != nil {
-		f.again = true
+	if _, ok := p.following[id]; ok {
+		p.following[id] = true
 		return
 	}
 	if until, ok := p.left[id]; p.closed || ok && time.Now().Before(until) {
 		return
 	}
 	delete(p.left, id)
-	p.following[id] = &follower{}
+	p.following[id] = false
 	p.followers.Add(1)
 	go func() {
 		defer p.followers.Done()
@@ -52,7 +52,6 @@ func (p *pgvector) goOn(id int64) bool {
 	more, err := p.step(p.ctx, id)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.following[id]
 	switch {
 	case p.closed:
 	case err != nil:
@@ -60,8 +59,8 @@ func (p *pgvector) goOn(id int64) bool {
 		p.log.Warn("an index could not be brought up to date: the collection is searched row by row where it is too far behind; next try in a minute", "collection", id, "error", err)
 	case more:
 		return true
-	case f.again:
-		f.again = false
+	case p.following[id]:
+		p.following[id] = false
 		return true
 	}
 	delete(p.following, id)
@@ -222,8 +221,7 @@ func (p *pgvector) forget(ctx context.Context, tx *database.Tx, h *head, s *pgve
 func (p *pgvector) build(ctx context.Context, tx *database.Tx, h *head, s *pgvectorState) error {
 	begun := time.Now()
 	// A host that has gone does not want its index any more. PostgreSQL 13 does not know the setting.
-	if err := database.Each(ctx, tx, func(*sql.Rows) error { return nil },
-		"SELECT set_config(name, '2s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'"); err != nil {
+	if _, err := tx.ExecContext(ctx, "SELECT set_config(name, '2s', true) FROM pg_settings WHERE name = 'client_connection_check_interval'"); err != nil {
 		return fmt.Errorf("change settings: %w", err)
 	}
 	_, class := pgvectorOperator(h.metric)
@@ -379,7 +377,7 @@ func configure(ctx context.Context, tx *database.Tx, settings ...string) error {
 	for pair := range slices.Chunk(settings, 2) {
 		calls = append(calls, fmt.Sprintf("set_config('%s', '%s', true)", pair[0], pair[1]))
 	}
-	if err := database.Each(ctx, tx, func(*sql.Rows) error { return nil }, "SELECT "+strings.Join(calls, ", ")); err != nil {
+	if _, err := tx.ExecContext(ctx, "SELECT "+strings.Join(calls, ", ")); err != nil {
 		return fmt.Errorf("change settings: %w", err)
 	}
 	return nil

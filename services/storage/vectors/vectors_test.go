@@ -44,10 +44,7 @@ func TestTwoHostsSeeEachOthersWritesAtOnce(t *testing.T) {
 func twoHostsWriteAndSearch(t *testing.T, place databasetest.Place, o Options) {
 	var hosts []*Vectors
 	for range 2 {
-		db, err := place.Open(t.Context())
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, db.Close()) })
-		hosts = append(hosts, open(t, db, o))
+		hosts = append(hosts, openPlace(t, place, o))
 	}
 	const d = 24
 	for _, metric := range []Metric{Cosine, Dot, L2} {
